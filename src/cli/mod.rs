@@ -1,6 +1,9 @@
 /*!
 One file for each command: arguments as typed become a validated request; the result is printed. Nothing else.
 */
+pub mod exec;
+pub mod gc;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

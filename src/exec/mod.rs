@@ -4,5 +4,12 @@ to in framed messages ([`protocol`]), and ends in a typed [`outcome`].
 */
 
 pub mod agent;
+pub mod language;
 pub mod outcome;
+pub mod parse;
 pub mod protocol;
+pub mod rejection;
+pub mod request;
+pub mod settings;
+pub mod typed;
+pub mod variables;
