@@ -4,7 +4,12 @@ to in framed messages ([`protocol`]), and ends in a typed [`outcome`].
 */
 
 pub mod agent;
+pub mod chain;
+pub mod daemon;
+pub mod endpoint;
 pub mod language;
+pub mod lease;
+pub mod locality;
 pub mod outcome;
 pub mod parse;
 pub mod protocol;
@@ -13,3 +18,4 @@ pub mod request;
 pub mod settings;
 pub mod typed;
 pub mod variables;
+pub mod workspace;
