@@ -4,8 +4,12 @@ single-threaded.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod notify;
 pub mod policy;
+pub mod reaper;
 pub mod report;
 pub mod say;
+pub mod service;
+pub mod signals;
 pub mod spec;
 pub mod state;
