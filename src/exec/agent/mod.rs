@@ -6,5 +6,7 @@ pub mod accounts;
 mod classify;
 mod ending;
 mod environment;
+mod feeder;
 mod keeper;
+mod outbox;
 mod usage;
