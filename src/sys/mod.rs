@@ -5,6 +5,9 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod fsuser;
+pub mod readiness;
 pub mod signal;
 pub mod spawn;
+pub mod terminal;
 pub mod wait;
