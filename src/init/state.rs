@@ -1,0 +1,88 @@
+/*!
+What PID 1 tells the rest of the container about itself: a small JSON file, rewritten by atomic rename at every
+change, so that `dindctl health` needs neither a socket nor a wake-up of PID 1.
+*/
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Where PID 1 keeps its state, below the root of the container.
+pub const STATE_PATH: &str = "/run/dindctl/state.json";
+
+/// Schema name of [`SupervisorState`]; changes when a field changes its meaning.
+pub const STATE_SCHEMA: &str = "dindctl.state/v1";
+
+/// Where a supervised program stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not started yet: it waits for something before it.
+    Waiting,
+    /// The process runs and has not said that it is ready.
+    Starting,
+    /// The process said that it is ready.
+    Ready,
+    /// The process announced a reload of its configuration.
+    Reloading,
+    /// It died and is started again when its delay is over.
+    Backoff,
+    /// It was asked to end.
+    Stopping,
+    /// It ended and stays ended.
+    Stopped,
+    /// It died too often; the container ends because of it.
+    Failed,
+}
+
+/// One supervised program as seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// `containerd`, `dockerd` or `command`.
+    pub name: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its process, while there is one.
+    pub pid: Option<i32>,
+    /// Starts after the first one.
+    pub restarts: u32,
+    /// How the last process ended, in words (`exit code 1`, `signal 9 (SIGKILL)`).
+    pub last_exit: Option<String>,
+}
+
+/// All that PID 1 tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorState {
+    /// [`STATE_SCHEMA`].
+    pub schema: String,
+    /// Process id of the supervisor in its own pid namespace.
+    pub pid: i32,
+    /// Version of the binary that supervises.
+    pub version: String,
+    /// Whether the container is on its way down.
+    pub stopping: bool,
+    /// Duration of the preparation (all steps), milliseconds.
+    pub prepare_ms: f64,
+    /// From the start of PID 1 to the first readiness of the daemon, milliseconds.
+    pub ready_ms: Option<f64>,
+    /// API sockets that were bound, as `unix:///run/docker.sock` or `tcp://0.0.0.0:2375`.
+    pub listen: Vec<String>,
+    /// The supervised programs in the order of their start.
+    pub services: Vec<ServiceState>,
+}
+
+impl SupervisorState {
+    /// Reads the file that [`SupervisorState::write`] wrote.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read(path)?;
+        serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Replaces the file at `path` in one step, so that a reader sees the old or the new state and nothing between.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let fresh: PathBuf = path.with_extension("json.new");
+        std::fs::write(&fresh, text)?;
+        std::fs::rename(&fresh, path)
+    }
+}

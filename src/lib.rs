@@ -1,0 +1,26 @@
+/*!
+dindctl turns an ordinary image into a Docker-in-Docker host, keeps its daemon alive, and runs untrusted code
+through it.
+
+The crate is a handful of rooms, and imports point one way between them (`tests/pure.rs` holds the rule):
+
+| room | idea |
+|---|---|
+| [`sys`] | raw system calls, the only room with `unsafe` |
+| [`probe`] | what surrounds us; reads only |
+| [`prepare`] | the plan of preparation steps, and applying it |
+| [`init`] | PID 1: signals, reaping, services, shutdown, log pump |
+| [`engine`] | dockerd and containerd as things to start and to ask |
+| [`exec`] | job → container → result |
+| [`cli`] | arguments as typed → validated request; printing |
+
+PID 1 runs through `sys`, `probe`, `prepare` and `init` alone: synchronous, single-threaded, without a panic path.
+*/
+
+pub mod cli;
+pub mod engine;
+pub mod exec;
+pub mod init;
+pub mod prepare;
+pub mod probe;
+pub mod sys;

@@ -1,0 +1,8 @@
+/*!
+Raw system calls behind safe functions. The only room that may hold `unsafe`.
+
+Nothing here decides anything: a function does one thing, reports errno, and leaves policy to the rooms above.
+*/
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod spawn;
