@@ -40,7 +40,7 @@ in_toolchain() {
         mount --bind "$cargo_home" "$tree/cargo"
         mount -t proc proc "$tree/proc"
         mount --rbind /dev "$tree/dev"
-        export CARGO_HOME=/cargo PATH=/usr/local/bin:/usr/bin:/bin CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt
+        export CARGO_HOME=/cargo PATH=/usr/sbin:/usr/bin:/sbin:/bin CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt
         exec chroot "$tree" sh -euc "cd \"\$1\"; shift; exec \"\$@\"" _ "$repo" "$@"
     ' _ "$tree" "$repo" "$cargo_home" "$@"
 }
