@@ -6,7 +6,9 @@ single-threaded.
 
 pub mod lines;
 pub mod logfile;
+pub mod logpump;
 pub mod notify;
+pub mod outlet;
 pub mod policy;
 pub mod reaper;
 pub mod report;
@@ -16,3 +18,4 @@ pub mod shutdown;
 pub mod signals;
 pub mod spec;
 pub mod state;
+pub mod sweep;
