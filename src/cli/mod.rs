@@ -8,6 +8,8 @@ pub mod config;
 pub mod config_show;
 pub mod docker_cli;
 pub mod environment;
+pub mod exec;
+pub mod gc;
 pub mod health;
 pub mod say;
 

@@ -4,5 +4,21 @@ to in framed messages ([`protocol`]), and ends in a typed [`outcome`].
 */
 
 pub mod agent;
+pub mod chain;
+pub mod daemon;
+pub mod endpoint;
+pub mod error;
+pub mod image;
+pub mod language;
+pub mod lease;
+pub mod locality;
 pub mod outcome;
+pub mod parse;
+pub mod program;
 pub mod protocol;
+pub mod rejection;
+pub mod request;
+pub mod settings;
+pub mod typed;
+pub mod variables;
+pub mod workspace;
