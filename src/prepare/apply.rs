@@ -1,0 +1,195 @@
+/*!
+Doing what the plan says: every step once, in order, timed. A required step that fails ends it; an optional one is
+reported as a warning and nothing is swallowed.
+*/
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::Serialize;
+
+use super::delegate;
+use super::error::{CallError, PrepareError};
+use super::plan::{Action, FreshMount, Plan, Step};
+use super::system::System;
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// There was nothing to do.
+    Unchanged,
+    /// Done.
+    Done,
+    /// Not done, or not wholly; see the warnings.
+    Warned,
+}
+
+/// What has to be said although the preparation goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Name of the step.
+    pub step: String,
+    /// What happened.
+    pub message: String,
+    /// What the operator can do.
+    pub hint: Option<String>,
+}
+
+/// One applied step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Name of the step.
+    pub id: String,
+    /// What came of it.
+    pub status: Status,
+    /// How long it took, microseconds.
+    pub micros: u64,
+    /// What was done in detail (`moved 7 processes in 2 rounds`).
+    pub notes: Vec<String>,
+}
+
+/// The result of the preparation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// All steps.
+    pub steps: Vec<Outcome>,
+    /// What has to be said.
+    pub warnings: Vec<Warning>,
+    /// Variables for the environment of everything that is started from now on.
+    pub environment: Vec<(String, String)>,
+    /// Where the engine has to put its containers (`--cgroup-parent`); `None` for its own choice.
+    pub cgroup_parent: Option<PathBuf>,
+    /// All steps together, microseconds.
+    pub micros: u64,
+}
+
+/// What happens while one step is applied.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Applies the plan. Where the plan itself refuses, nothing is changed at all.
+pub fn apply(plan: &Plan, system: &mut dyn System) -> Result<Applied, PrepareError> {
+    if let Some(step) = plan.failures().next()
+        && let Action::Fail { cause } = &step.action
+    {
+        return Err(PrepareError::Refused { step: step.id.clone(), cause: cause.clone(), hint: step.hint.clone() });
+    }
+    let mut applied = Applied::default();
+    let mut stuck: Vec<PathBuf> = Vec::new();
+    let start = system.now();
+    for step in &plan.steps {
+        let began = system.now();
+        let mut notes = Notes::default();
+        if let Err(error) = perform(step, system, &mut applied, &mut stuck, &mut notes) {
+            if step.required {
+                return Err(PrepareError::Step {
+                    step: step.id.clone(),
+                    error: Box::new(error),
+                    hint: step.hint.clone(),
+                });
+            }
+            notes.warnings.push(error.to_string());
+        }
+        let status = match (&step.action, notes.warnings.is_empty()) {
+            (_, false) => Status::Warned,
+            (Action::Nothing, true) => Status::Unchanged,
+            (_, true) => Status::Done,
+        };
+        let warning = |message| Warning { step: step.id.clone(), message, hint: step.hint.clone() };
+        applied.warnings.extend(notes.warnings.into_iter().map(warning));
+        let micros = micros(system.now().saturating_sub(began));
+        applied.steps.push(Outcome { id: step.id.clone(), status, micros, notes: notes.notes });
+    }
+    applied.micros = micros(system.now().saturating_sub(start));
+    Ok(applied)
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn perform(
+    step: &Step,
+    system: &mut dyn System,
+    applied: &mut Applied,
+    stuck: &mut Vec<PathBuf>,
+    notes: &mut Notes,
+) -> Result<(), CallError> {
+    match &step.action {
+        // Failures were answered before the first step.
+        Action::Nothing | Action::Fail { .. } => Ok(()),
+        Action::Warn { message } => {
+            notes.warnings.push(message.clone());
+            Ok(())
+        }
+        Action::Mount { source, target, fstype, options, data } => system
+            .mount(source, target, fstype, options, data)
+            .map_err(|errno| call(format!("mount {fstype} on"), target, errno)),
+        Action::RemountReadWrite { target, options, fresh } => remount(system, target, options, fresh.as_ref(), notes),
+        Action::MakeShared { target } => {
+            system.make_shared(target).map_err(|errno| call("share, recursively, the mount", target, errno))
+        }
+        Action::CreateDir { path, mode } => {
+            system.create_dir(path, Some(*mode)).map_err(|errno| call("create the folder", path, errno))
+        }
+        Action::Write { path, value } => {
+            system.write(path, value).map_err(|errno| call(format!("write {value:?} to"), path, errno))
+        }
+        Action::Evacuate { from, to } => delegate::evacuate_step(system, from, to, notes).inspect_err(|_| {
+            stuck.push(from.clone());
+        }),
+        Action::Delegate { group, leaf, controllers } => {
+            if stuck.contains(group) {
+                let skipped = format!("{} not handed on: the processes are still in the group", controllers.join(", "));
+                notes.warnings.push(skipped);
+                return Ok(());
+            }
+            delegate::delegate_step(system, group, leaf.as_deref(), controllers, notes);
+            Ok(())
+        }
+        Action::SetCgroupParent { path } => {
+            applied.cgroup_parent = Some(path.clone());
+            Ok(())
+        }
+        Action::RemoveFile { path } => match system.remove_file(path) {
+            // Gone already is what was wanted.
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(call("remove", path, errno)),
+        },
+        Action::SetEnv { name, value } => {
+            applied.environment.push((name.clone(), value.clone()));
+            Ok(())
+        }
+        Action::SetOpenFiles { soft, hard } => system
+            .set_open_files(*soft, *hard)
+            .map_err(|errno| call(format!("allow {soft} open files (at most {hard}) for"), "/proc/self/limits", errno)),
+    }
+}
+
+fn remount(
+    system: &mut dyn System,
+    target: &Path,
+    options: &[String],
+    fresh: Option<&FreshMount>,
+    notes: &mut Notes,
+) -> Result<(), CallError> {
+    let Err(refused) = system.remount_read_write(target, options) else { return Ok(()) };
+    let failed = call("remount read-write", target, refused);
+    // In a user namespace the flags of inherited mounts are locked (EPERM), and a new mount is allowed.
+    let Some(fresh) = fresh else { return Err(failed) };
+    let kept: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
+    match system.mount(&fresh.source, target, &fresh.fstype, &kept, &fresh.data) {
+        Ok(()) => {
+            notes.notes.push(format!("{failed}; mounted {} anew over it", fresh.fstype));
+            Ok(())
+        }
+        Err(errno) => Err(failed.because(format!("and mounting {} anew over it: {errno}", fresh.fstype))),
+    }
+}
+
+fn call(doing: impl Into<String>, path: impl Into<PathBuf>, errno: Errno) -> CallError {
+    CallError::new(doing, path, errno)
+}

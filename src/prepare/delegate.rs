@@ -1,0 +1,244 @@
+/*!
+Emptying a cgroup v2 group and handing its controllers on, against a world that keeps starting processes.
+
+`docker exec` and health checks put new processes into the group at any moment, so every part is tried again within
+a bound: at most [`ROUNDS`] rounds and [`DEADLINE`]. Nothing spins and nothing is given up after the first EBUSY.
+
+**Domain controllers first.** The kernel answers EBUSY to a domain controller (memory, io, …) while a process is in
+the group, and once one is handed on no process can enter any more: the race is over. A threaded controller (cpu,
+cpuset, pids) is accepted while processes are in the group, and then turns it into the root of a threaded subtree
+(`cgroup_vet_subtree_control_enable`, `cgroup_is_thread_root` in kernel/cgroup/cgroup.c): its leaf becomes
+`domain invalid`, takes no process any more, and memory answers EOPNOTSUPP for ever. So threaded ones come last, are
+checked, and are taken back where that happened.
+*/
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::apply::Notes;
+use super::error::CallError;
+use super::system::System;
+
+/// Rounds of moving processes before giving up.
+pub const ROUNDS: u32 = 50;
+/// Time before giving up.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+/// The same when only processes are left that cannot be moved from here.
+pub const FOREIGN_DEADLINE: Duration = Duration::from_millis(300);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Controllers that work inside a threaded subtree (cgroup-v2.rst, "Threads").
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// What is left of the bound.
+struct Budget {
+    rounds: u32,
+    start: Duration,
+    pause: Duration,
+}
+
+impl Budget {
+    fn new(system: &mut dyn System) -> Self {
+        Self { rounds: 0, start: system.now(), pause: FIRST_PAUSE }
+    }
+
+    /// Waits a little before another round; false when there is none left.
+    fn again(&mut self, system: &mut dyn System, deadline: Duration, pause: bool) -> bool {
+        self.rounds += 1;
+        if self.rounds >= ROUNDS || system.now().saturating_sub(self.start) >= deadline {
+            return false;
+        }
+        if pause {
+            system.sleep(self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        true
+    }
+}
+
+/// What one round of moving met.
+#[derive(Default)]
+struct Round {
+    moved: usize,
+    vanished: usize,
+    foreign: usize,
+    refused: Option<(String, Errno)>,
+}
+
+impl Round {
+    fn left_any(&self) -> bool {
+        self.moved > 0 || self.vanished > 0 || self.refused.is_some()
+    }
+}
+
+/// Moves every process once that `from` lists.
+fn round(system: &mut dyn System, from: &Path, to: &Path) -> Result<Round, CallError> {
+    let list = from.join("cgroup.procs");
+    let text = system.read(&list).map_err(|errno| explain(CallError::new("list the processes in", list, errno)))?;
+    let target = to.join("cgroup.procs");
+    let mut round = Round::default();
+    for pid in text.lines().filter(|line| !line.is_empty()) {
+        if pid == "0" {
+            // A process of another pid namespace has no number here; writing 0 would move this process instead.
+            round.foreign += 1;
+            continue;
+        }
+        match system.write(&target, pid) {
+            Ok(()) => round.moved += 1,
+            Err(Errno::ESRCH) => round.vanished += 1,
+            Err(errno) => round.refused = Some((pid.to_string(), errno)),
+        }
+    }
+    Ok(round)
+}
+
+/// Creates `to` and moves all processes of `from` there.
+pub(super) fn evacuate_step(
+    system: &mut dyn System,
+    from: &Path,
+    to: &Path,
+    notes: &mut Notes,
+) -> Result<(), CallError> {
+    system.create_dir(to, None).map_err(|errno| explain(CallError::new("create the group", to, errno)))?;
+    let mut budget = Budget::new(system);
+    let mut moved = 0;
+    loop {
+        let round = round(system, from, to)?;
+        moved += round.moved;
+        if !round.left_any() {
+            notes.notes.push(format!("moved {moved} processes in {} rounds", budget.rounds));
+            return Ok(());
+        }
+        let progress = round.moved > 0 || round.vanished > 0;
+        if let Some((pid, errno)) = &round.refused
+            && !progress
+            && !transient(*errno)
+        {
+            return Err(refused(pid, to, *errno));
+        }
+        if !budget.again(system, DEADLINE, !progress) {
+            return Err(match round.refused {
+                Some((pid, errno)) => refused(&pid, to, errno),
+                None => CallError::new("empty the group", from, Errno::EBUSY)
+                    .because(format!("new processes kept coming for {} rounds", budget.rounds)),
+            });
+        }
+    }
+}
+
+fn refused(pid: &str, to: &Path, errno: Errno) -> CallError {
+    explain(CallError::new(format!("write {pid:?} to"), to.join("cgroup.procs"), errno))
+}
+
+const fn transient(errno: Errno) -> bool {
+    matches!(errno, Errno::EBUSY | Errno::EAGAIN | Errno::EINTR | Errno::ENOMEM)
+}
+
+/// Hands the controllers on one by one; what is refused becomes a warning that names controller, errno and meaning.
+pub(super) fn delegate_step(
+    system: &mut dyn System,
+    group: &Path,
+    leaf: Option<&Path>,
+    controllers: &[String],
+    notes: &mut Notes,
+) {
+    let (threaded, domain): (Vec<&String>, Vec<&String>) =
+        controllers.iter().partition(|name| THREADED.contains(&name.as_str()));
+    let mut budget = Budget::new(system);
+    let mut done: Vec<&str> = Vec::new();
+    let mut waiting = domain.into_iter().chain(threaded);
+    while let Some(name) = waiting.next() {
+        match hand_on(system, group, leaf, name, &mut budget) {
+            Ok(()) => done.push(name),
+            Err(error) => {
+                let busy = error.errno == Errno::EBUSY;
+                notes.warnings.push(error.to_string());
+                if busy {
+                    // A threaded controller would now be accepted, and spoil the group for all the others.
+                    let rest: Vec<&str> = waiting.map(String::as_str).collect();
+                    if !rest.is_empty() {
+                        notes.warnings.push(format!("{} not handed on for the same reason", rest.join(", ")));
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    if !done.is_empty() {
+        notes.notes.push(format!("handed on {} after {} retries", done.join(" "), budget.rounds));
+    }
+}
+
+fn hand_on(
+    system: &mut dyn System,
+    group: &Path,
+    leaf: Option<&Path>,
+    name: &str,
+    budget: &mut Budget,
+) -> Result<(), CallError> {
+    let control = group.join("cgroup.subtree_control");
+    loop {
+        let errno = match system.write(&control, &format!("+{name}")) {
+            Ok(()) if leaf.is_none() || !THREADED.contains(&name) || !became_threaded(system, group) => return Ok(()),
+            Ok(()) => {
+                take_back(system, &control, name)?;
+                Errno::EBUSY
+            }
+            Err(errno) => errno,
+        };
+        let failed = |reason: String| CallError::new(format!("write \"+{name}\" to"), &control, errno).because(reason);
+        let (Some(leaf), Errno::EBUSY) = (leaf, errno) else {
+            return Err(failed(meaning(errno, &control).to_string()));
+        };
+        let found = round(system, group, leaf)?;
+        let foreign_only = found.foreign > 0 && !found.left_any();
+        let deadline = if foreign_only { FOREIGN_DEADLINE } else { DEADLINE };
+        // What was just moved is gone from the group: the next try needs no pause.
+        if !budget.again(system, deadline, found.moved == 0) {
+            return Err(failed(if foreign_only {
+                format!("{} processes of another pid namespace are in the group", found.foreign)
+            } else if let Some((pid, errno)) = found.refused {
+                format!("process {pid} cannot be moved out of the group: {errno}")
+            } else {
+                format!("new processes kept coming for {} rounds", budget.rounds)
+            }));
+        }
+    }
+}
+
+/// Whether the group has just become the root of a threaded subtree.
+fn became_threaded(system: &mut dyn System, group: &Path) -> bool {
+    system.read(&group.join("cgroup.type")).is_ok_and(|kind| kind.trim() != "domain")
+}
+
+fn take_back(system: &mut dyn System, control: &PathBuf, name: &str) -> Result<(), CallError> {
+    system.write(control, &format!("-{name}")).map_err(|errno| {
+        CallError::new(format!("write \"-{name}\" to"), control, errno).because("the group has become threaded")
+    })
+}
+
+fn explain(error: CallError) -> CallError {
+    let reason = meaning(error.errno, &error.path);
+    if reason.is_empty() { error } else { error.because(reason) }
+}
+
+/// What the kernel means by it in a cgroup v2 file (kernel/cgroup/cgroup.c).
+fn meaning(errno: Errno, path: &Path) -> &'static str {
+    let control = path.ends_with("cgroup.subtree_control");
+    match errno {
+        Errno::EAGAIN => "cgroup.max.descendants or cgroup.max.depth of a group above is reached",
+        Errno::EBUSY => "processes are in the group",
+        Errno::ENOENT if control => "the group above does not offer it",
+        Errno::ENOENT => "the group is outside of this cgroup namespace, or gone",
+        Errno::EOPNOTSUPP => "the group is part of a threaded subtree",
+        Errno::EINVAL if control => {
+            "the kernel cannot enable it now; for cpu: real-time processes are outside of the root group"
+        }
+        Errno::EINVAL => "a kernel thread, or a real-time process without a budget in the new group",
+        Errno::EROFS => "the mount is read-only",
+        Errno::EACCES | Errno::EPERM => "not allowed from this container",
+        _ => "",
+    }
+}

@@ -1,0 +1,96 @@
+/*!
+Everything that the plan is decided on, read once.
+*/
+use std::path::PathBuf;
+
+use super::pidfiles;
+use super::wants::Wants;
+use crate::probe::capabilities::{self, Capabilities};
+use crate::probe::cgroup::{self, CgroupSetup};
+use crate::probe::limits::{self, Limit};
+use crate::probe::mountinfo::{self, Mount};
+use crate::probe::process::Identity;
+use crate::probe::storage::{self, Storage};
+use crate::probe::{ProbeError, Roots};
+
+/// A pid file of an earlier daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PidFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The number in it.
+    pub pid: Option<i32>,
+    /// Who runs under that number now.
+    pub process: Option<Identity>,
+}
+
+/// The facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The own mount namespace.
+    pub mounts: Vec<Mount>,
+    /// The cgroup file systems and the own group.
+    pub cgroup: CgroupSetup,
+    /// What this process may do.
+    pub capabilities: Capabilities,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: Limit,
+    /// `fs.nr_open`; `None` when it cannot be read.
+    pub open_files_ceiling: Option<u64>,
+    /// Value of the environment variable `container`.
+    pub container: Option<String>,
+    /// `/tmp`.
+    pub tmp: Storage,
+    /// [`Wants::run_dir`].
+    pub run_dir: Storage,
+    /// [`Wants::data_root`].
+    pub data_root: Storage,
+    /// [`Wants::containerd_root`].
+    pub containerd_root: Storage,
+    /// Databases of dockerd and containerd in their data folders that a running one has locked.
+    pub locked: Vec<PathBuf>,
+    /// Pid files below [`Wants::pid_dirs`].
+    pub pid_files: Vec<PidFile>,
+    /// Whether `/sys/kernel/security` is there.
+    pub securityfs_dir: bool,
+}
+
+/// Databases that a daemon holds a `flock(2)` on while it runs, each below the data root (dockerd) or the root of
+/// containerd. They are the only trace of a daemon in another container that uses the same volume.
+const DOCKER_DATABASES: [&str; 3] =
+    ["volumes/metadata.db", "network/files/local-kv.db", "containerd/daemon/io.containerd.metadata.v1.bolt/meta.db"];
+const CONTAINERD_DATABASES: [&str; 1] = ["io.containerd.metadata.v1.bolt/meta.db"];
+
+impl Facts {
+    /// Reads them. `container` is the value of that environment variable.
+    pub fn gather(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
+        let mounts = mountinfo::own(roots)?;
+        let cgroup = cgroup::look(roots, &mounts)?;
+        let look = |path: &std::path::Path| storage::look(roots, &mounts, path);
+        let databases = DOCKER_DATABASES
+            .iter()
+            .map(|name| wants.data_root.join(name))
+            .chain(CONTAINERD_DATABASES.iter().map(|name| wants.containerd_root.join(name)));
+        let locked = if wants.daemon {
+            databases.filter(|path| storage::locked(&roots.resolve(path))).collect()
+        } else {
+            Vec::new()
+        };
+        let pid_files = if wants.daemon { pidfiles::find(roots, &mounts, &wants.pid_dirs) } else { Vec::new() };
+        Ok(Self {
+            cgroup,
+            capabilities: capabilities::own(roots)?,
+            open_files: limits::open_files(roots)?,
+            open_files_ceiling: limits::open_files_ceiling(roots).ok(),
+            container,
+            tmp: look("/tmp".as_ref()),
+            run_dir: look(&wants.run_dir),
+            data_root: look(&wants.data_root),
+            containerd_root: look(&wants.containerd_root),
+            locked,
+            pid_files,
+            securityfs_dir: roots.resolve("/sys/kernel/security".as_ref()).is_dir(),
+            mounts,
+        })
+    }
+}

@@ -1,0 +1,105 @@
+/*!
+The system calls that applying a plan makes, as a trait: tests hand a folder or a recorder, PID 1 hands [`Linux`].
+*/
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::sys;
+
+/// What applying may do. Paths are those of the plan.
+pub trait System {
+    /// Mounts a new file system; `options` as mount(8) writes them.
+    fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String], data: &str)
+    -> Result<(), Errno>;
+    /// Takes the read-only flag off a mount and keeps its other `options`.
+    fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno>;
+    /// Makes a mount and all below it shared.
+    fn make_shared(&mut self, target: &Path) -> Result<(), Errno>;
+    /// Reads a small file.
+    fn read(&mut self, path: &Path) -> Result<String, Errno>;
+    /// Writes an existing file in one call.
+    fn write(&mut self, path: &Path, value: &str) -> Result<(), Errno>;
+    /// Creates a folder and those above it; one that exists is fine. The last one gets exactly `mode` if given.
+    fn create_dir(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Errno>;
+    /// Removes a file.
+    fn remove_file(&mut self, path: &Path) -> Result<(), Errno>;
+    /// Sets `RLIMIT_NOFILE`.
+    fn set_open_files(&mut self, soft: u64, hard: u64) -> Result<(), Errno>;
+    /// Time since any fixed moment, monotonic.
+    fn now(&mut self) -> Duration;
+    /// Waits.
+    fn sleep(&mut self, duration: Duration);
+}
+
+/// The kernel.
+#[derive(Debug)]
+pub struct Linux {
+    start: Instant,
+}
+
+impl Linux {
+    /// The system that this process runs on.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for Linux {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl System for Linux {
+    fn mount(
+        &mut self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        options: &[String],
+        data: &str,
+    ) -> Result<(), Errno> {
+        sys::mount::mount(source, target, fstype, options, data)
+    }
+
+    fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno> {
+        sys::mount::remount_read_write(target, options)
+    }
+
+    fn make_shared(&mut self, target: &Path) -> Result<(), Errno> {
+        sys::mount::make_shared_recursively(target)
+    }
+
+    fn read(&mut self, path: &Path) -> Result<String, Errno> {
+        std::fs::read_to_string(path).map_err(|error| sys::file::errno(&error))
+    }
+
+    fn write(&mut self, path: &Path, value: &str) -> Result<(), Errno> {
+        sys::file::write_once(path, value)
+    }
+
+    fn create_dir(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Errno> {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(path).map_err(|error| sys::file::errno(&error))?;
+        let Some(mode) = mode else { return Ok(()) };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|error| sys::file::errno(&error))
+    }
+
+    fn remove_file(&mut self, path: &Path) -> Result<(), Errno> {
+        std::fs::remove_file(path).map_err(|error| sys::file::errno(&error))
+    }
+
+    fn set_open_files(&mut self, soft: u64, hard: u64) -> Result<(), Errno> {
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard)
+    }
+
+    fn now(&mut self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn sleep(&mut self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}

@@ -1,0 +1,85 @@
+/*!
+What the operator wants of the preparation. `Default` is what the official image does, minus what its users object to.
+*/
+use std::path::PathBuf;
+
+/// When a tmpfs is mounted on `/tmp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TmpWish {
+    /// Only where `/tmp` cannot be written.
+    #[default]
+    Auto,
+    /// Whenever nothing is mounted there, as the official image does; it hides files of the image and costs memory.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl TmpWish {
+    /// The names that the command line and the configuration use.
+    pub const NAMES: [&'static str; 3] = ["auto", "always", "never"];
+}
+
+impl std::str::FromStr for TmpWish {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("unknown value {name:?}: one of {} is expected", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+/// The wishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wants {
+    /// Whether dockerd and containerd are started afterwards. Without it nothing is checked or removed on their
+    /// behalf: no pid files, no data folders; a missing privilege is a warning.
+    pub daemon: bool,
+    /// When to mount a tmpfs on `/tmp`.
+    pub tmp: TmpWish,
+    /// The daemon's data folder (`--data-root`).
+    pub data_root: PathBuf,
+    /// The data folder of our containerd (`--root`).
+    pub containerd_root: PathBuf,
+    /// Where dindctl keeps its state and its private sockets.
+    pub run_dir: PathBuf,
+    /// Where pid files of an earlier daemon may lie.
+    pub pid_dirs: Vec<PathBuf>,
+    /// Open files the daemons should be able to have (`RLIMIT_NOFILE`).
+    pub open_files: u64,
+    /// Free bytes below which a data folder counts as full.
+    pub free_bytes: u64,
+}
+
+impl Default for Wants {
+    fn default() -> Self {
+        Self {
+            daemon: true,
+            tmp: TmpWish::Auto,
+            data_root: "/var/lib/docker".into(),
+            containerd_root: "/var/lib/containerd".into(),
+            run_dir: "/run/dindctl".into(),
+            pid_dirs: vec!["/run".into(), "/var/run".into()],
+            open_files: 1_048_576,
+            free_bytes: 64 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wish_for_tmp_is_read_from_its_name_only() {
+        for (name, wish) in TmpWish::NAMES.iter().zip([TmpWish::Auto, TmpWish::Always, TmpWish::Never]) {
+            assert_eq!(name.parse(), Ok(wish));
+        }
+        let error = "yes".parse::<TmpWish>().unwrap_err();
+        assert_eq!(error, r#"unknown value "yes": one of auto, always, never is expected"#);
+    }
+}

@@ -1,0 +1,239 @@
+/*!
+The cgroup set-up: which versions are mounted where, in which group this process is, and what that group may hand on.
+
+Sources: cgroups(7), `cgroup_namespaces(7)`, `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
+*/
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::cgroup_path::{self, Membership};
+use super::mountinfo::{Mount, at, holding};
+use super::{ProbeError, Roots};
+
+/// Where every container has its cgroup file systems.
+pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+/// Name of the group that takes the processes of a group that hands controllers on; the one the official image uses.
+pub const LEAF: &str = "init";
+
+/// Which cgroup versions the engine will find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Nothing is mounted.
+    None,
+    /// Version 1 hierarchies only.
+    V1,
+    /// Version 1 hierarchies, which the engine uses, beside a version 2 mount.
+    Hybrid,
+    /// Version 2 on `/sys/fs/cgroup`.
+    Unified,
+}
+
+/// The cgroup file systems that can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupSetup {
+    /// Which versions there are.
+    pub layout: Layout,
+    /// Version 1 hierarchies.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The version 2 hierarchy.
+    pub unified: Option<Unified>,
+}
+
+/// A version 1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Its controllers, or `name=…`.
+    pub controllers: Vec<String>,
+    /// Where it is mounted, and how.
+    pub mount: Mount,
+    /// The group of this process as `/proc/self/cgroup` names it.
+    pub own: Option<PathBuf>,
+}
+
+/// The version 2 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unified {
+    /// Where it is mounted, and how.
+    pub mount: Mount,
+    /// The group of this process as `/proc/self/cgroup` names it.
+    pub own: Option<PathBuf>,
+    /// How the group of this process lies to the mount.
+    pub place: Place,
+    /// The group to hand controllers on from; `None` when it cannot be seen from here.
+    pub group: Option<Group>,
+}
+
+/// How the own group lies to the root of the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The mount shows the root of the whole machine and this process is in it (a virtual machine's init).
+    MachineRoot,
+    /// The root of the mount is the own group: the cgroup namespace is private.
+    NamespaceRoot,
+    /// The own group lies deeper: the cgroup namespace is the host's, or another container's.
+    Below,
+    /// The own group cannot be reached through the mount.
+    Hidden,
+}
+
+/// A version 2 group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its path below the mount, as an engine's `--cgroup-parent` wants it: `/` or `/docker/0123…`.
+    pub name: PathBuf,
+    /// `cgroup.type`; `None` for the root of the machine, which has no such file.
+    pub kind: Option<String>,
+    /// `cgroup.controllers`: what the parent hands to this group.
+    pub available: Vec<String>,
+    /// `cgroup.subtree_control`: what this group hands on.
+    pub enabled: Vec<String>,
+    /// Processes in the group itself that can be named from here, by pid.
+    pub processes: usize,
+    /// Processes in the group that belong to another pid namespace: they read as 0 and cannot be moved from here.
+    pub foreign: usize,
+    /// Why `cgroup.procs` could not be read (EOPNOTSUPP in a threaded group).
+    pub unreadable: Option<Errno>,
+    /// Whether this process is already in the leaf below the group.
+    pub evacuated: bool,
+}
+
+impl Group {
+    /// Whether the group can no longer hand domain controllers such as memory on.
+    pub fn threaded(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kind != "domain")
+    }
+}
+
+/// Looks at the cgroup file systems among `mounts`.
+pub fn look(roots: &Roots, mounts: &[Mount]) -> Result<CgroupSetup, ProbeError> {
+    let memberships = cgroup_path::own(roots)?;
+    let hierarchies: Vec<Hierarchy> = mounts
+        .iter()
+        .filter(|mount| mount.fstype == "cgroup" && visible(mounts, mount))
+        .map(|mount| hierarchy(mount, &memberships))
+        .collect();
+    let candidates: Vec<&Mount> =
+        mounts.iter().filter(|mount| mount.fstype == "cgroup2" && visible(mounts, mount)).collect();
+    let main = candidates.iter().find(|mount| mount.point == Path::new(CGROUP_ROOT)).copied();
+    let layout = match (main, hierarchies.is_empty(), candidates.is_empty()) {
+        (Some(_), _, _) | (None, true, false) => Layout::Unified,
+        (None, false, false) => Layout::Hybrid,
+        (None, false, true) => Layout::V1,
+        (None, true, true) => Layout::None,
+    };
+    let unified =
+        main.or(candidates.first().copied()).map(|mount| unified(roots, mount, cgroup_path::unified(&memberships)));
+    Ok(CgroupSetup { layout, hierarchies, unified })
+}
+
+/// Whether no later mount hides this one, on its place or above it.
+fn visible(mounts: &[Mount], mount: &Mount) -> bool {
+    let on_top = at(mounts, &mount.point).is_some_and(|top| top.id == mount.id);
+    let below = mount.point.parent().and_then(|parent| holding(mounts, parent));
+    on_top && below.is_none_or(|below| below.id == mount.parent)
+}
+
+fn hierarchy(mount: &Mount, memberships: &[Membership]) -> Hierarchy {
+    let controllers: Vec<String> = mount
+        .super_options
+        .iter()
+        .filter(|option| !matches!(option.as_str(), "rw" | "ro" | "xattr" | "noprefix" | "clone_children" | "none"))
+        .filter(|option| !option.contains('=') || option.starts_with("name="))
+        .filter(|option| !option.starts_with("cpuset_v2_mode") && !option.starts_with("favordynmods"))
+        .cloned()
+        .collect();
+    let own = memberships
+        .iter()
+        .find(|line| line.hierarchy != 0 && line.controllers.iter().any(|name| controllers.contains(name)))
+        .map(|line| line.path.clone());
+    Hierarchy { controllers, mount: mount.clone(), own }
+}
+
+fn unified(roots: &Roots, mount: &Mount, own: Option<&Path>) -> Unified {
+    let result = |place, group| Unified { mount: mount.clone(), own: own.map(Path::to_path_buf), place, group };
+    let Some(inside) = own.and_then(|own| below_mount(own, &mount.root)) else {
+        return result(Place::Hidden, None);
+    };
+    let folder = if inside.as_os_str().is_empty() { mount.point.clone() } else { mount.point.join(&inside) };
+    if !roots.resolve(&folder).join("cgroup.procs").exists() {
+        return result(Place::Hidden, None);
+    }
+    if inside.as_os_str().is_empty() {
+        let group = read_group(roots, folder, &inside, false);
+        let place = if group.kind.is_none() { Place::MachineRoot } else { Place::NamespaceRoot };
+        return result(place, Some(group));
+    }
+    // After an earlier preparation this process is in the leaf, and the group to look at is the one above. Never the
+    // machine's root, though: a leaf of that is somebody else's work.
+    if let (Some(above), Some(upper)) = (folder.parent(), inside.parent())
+        && inside.file_name().is_some_and(|name| name == LEAF)
+    {
+        let group = read_group(roots, above.to_path_buf(), upper, true);
+        if group.kind.is_some() {
+            let place = if upper.as_os_str().is_empty() { Place::NamespaceRoot } else { Place::Below };
+            return result(place, Some(group));
+        }
+    }
+    result(Place::Below, Some(read_group(roots, folder, &inside, false)))
+}
+
+/// The own group relative to the folder that is mounted, when it lies in it.
+fn below_mount(own: &Path, mounted: &Path) -> Option<PathBuf> {
+    let inside = own.strip_prefix(mounted).ok()?;
+    // `/../x` lies outside of the namespace's root although it begins with a slash.
+    inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| inside.to_path_buf())
+}
+
+fn read_group(roots: &Roots, path: PathBuf, inside: &Path, evacuated: bool) -> Group {
+    let folder = roots.resolve(&path);
+    let file = |name: &str| std::fs::read_to_string(folder.join(name));
+    let words =
+        |name: &str| -> Vec<String> { file(name).unwrap_or_default().split_whitespace().map(String::from).collect() };
+    let (procs, unreadable) = match file("cgroup.procs") {
+        Ok(text) => (text, None),
+        Err(error) => (String::new(), Some(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))),
+    };
+    let foreign = procs.lines().filter(|line| *line == "0").count();
+    Group {
+        name: Path::new("/").join(inside),
+        kind: file("cgroup.type").ok().map(|text| text.trim().to_string()),
+        available: words("cgroup.controllers"),
+        enabled: words("cgroup.subtree_control"),
+        processes: procs.lines().filter(|line| !line.is_empty()).count() - foreign,
+        foreign,
+        unreadable,
+        evacuated,
+        path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_in_the_mounted_folder_is_inside() {
+        let inside = |own: &str, mounted: &str| below_mount(Path::new(own), Path::new(mounted));
+        assert_eq!(inside("/", "/"), Some("".into()));
+        assert_eq!(inside("/docker/a", "/"), Some("docker/a".into()));
+        assert_eq!(inside("/docker/a", "/docker/a"), Some("".into()));
+        assert_eq!(inside("/docker/ab", "/docker/a"), None);
+        assert_eq!(inside("/../other", "/"), None);
+        assert_eq!(inside("/", "/.."), None);
+    }
+
+    #[test]
+    fn options_of_a_hierarchy_are_not_controllers() {
+        let mount = super::super::mountinfo::parse(
+            b"1 0 0:1 / /c rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n2 0 0:2 / /d rw - cgroup c rw,cpu,cpuacct\n",
+            Path::new("m"),
+        )
+        .unwrap();
+        assert_eq!(hierarchy(&mount[0], &[]).controllers, ["name=systemd"]);
+        assert_eq!(hierarchy(&mount[1], &[]).controllers, ["cpu", "cpuacct"]);
+    }
+}

@@ -1,0 +1,41 @@
+/*!
+Small files whose content is a command to the kernel (`cgroup.procs`, `cgroup.subtree_control`, sysctls).
+*/
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+/// Writes `value` to an existing file in one `write(2)`: the kernel takes each write as one command.
+pub fn write_once(path: &Path, value: &str) -> Result<(), Errno> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let written = nix::unistd::write(&file, value.as_bytes())?;
+    if written == value.len() { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// The errno of an I/O error; `UnknownErrno` when it did not come from the kernel.
+pub fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_not_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        assert_eq!(write_once(&path, "1"), Err(Errno::ENOENT));
+        std::fs::write(&path, "").unwrap();
+        write_once(&path, "+cpu").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "+cpu");
+    }
+
+    #[test]
+    fn the_kernels_refusal_is_reported() {
+        // Read-only by nature, even for root.
+        assert!(write_once(Path::new("/proc/version"), "x").is_err());
+    }
+}

@@ -1,0 +1,58 @@
+/*!
+`mount(2)` in the few shapes that the preparation needs.
+*/
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+
+/// Mounts a new file system of type `fstype` on `target`.
+pub fn mount(source: &str, target: &Path, fstype: &str, options: &[String], data: &str) -> Result<(), Errno> {
+    let data = (!data.is_empty()).then_some(data);
+    nix::mount::mount(Some(source), target, Some(fstype), flags(options), data)
+}
+
+/// Takes the read-only flag off one mount and keeps its other flags (`options` as `mountinfo` lists them).
+///
+/// `MS_BIND` confines the change to this mount: without it the flag of the whole file system would change, for every
+/// container on the machine, which the kernel refuses or, worse, does.
+pub fn remount_read_write(target: &Path, options: &[String]) -> Result<(), Errno> {
+    let kept = flags(options) - MsFlags::MS_RDONLY;
+    let flags = kept | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
+}
+
+/// Makes the mount at `target` and all below it shared: later mounts reach the namespaces that copy it.
+pub fn make_shared_recursively(target: &Path) -> Result<(), Errno> {
+    nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
+}
+
+/// The flags for options written as `mountinfo` and mount(8) write them; unknown ones have no flag.
+fn flags(options: &[String]) -> MsFlags {
+    options.iter().fold(MsFlags::empty(), |flags, option| {
+        flags
+            | match option.as_str() {
+                "ro" => MsFlags::MS_RDONLY,
+                "nosuid" => MsFlags::MS_NOSUID,
+                "nodev" => MsFlags::MS_NODEV,
+                "noexec" => MsFlags::MS_NOEXEC,
+                "noatime" => MsFlags::MS_NOATIME,
+                "nodiratime" => MsFlags::MS_NODIRATIME,
+                "relatime" => MsFlags::MS_RELATIME,
+                "strictatime" => MsFlags::MS_STRICTATIME,
+                _ => MsFlags::empty(),
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_flags() {
+        let options: Vec<String> = ["rw", "nosuid", "nodev", "noexec", "relatime"].map(String::from).into();
+        let expected = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME;
+        assert_eq!(flags(&options), expected);
+    }
+}
