@@ -8,6 +8,7 @@ pub mod chain;
 pub mod container;
 pub mod daemon;
 pub mod delivery;
+pub mod dryrun;
 pub mod endpoint;
 pub mod error;
 pub mod exit;
