@@ -144,6 +144,11 @@ impl Run<'_> {
             delivery::deliver(docker, &self.locality)
         );
         let image = image?;
+        if let (Some(Workspace { mode: WorkspaceMode::ReadWrite, owner: (0, _), path, .. }), None) =
+            (&self.order.workspace, &request.user)
+        {
+            self.notes.push(format!("{path} belongs to root, as which nothing runs; give it away or choose --user"));
+        }
         let source = self.noted(delivered);
         Ok((image, source))
     }
