@@ -157,18 +157,19 @@ impl Line<'_> {
                     Ok(()) => starting = false,
                     Err(error) => return Ending::StartFailed(error),
                 },
-                piece = next_input(stdin), if window && stdin.is_some() => match piece {
-                    Some(bytes) => {
-                        self.sent += bytes.len() as u64;
-                        self.send(Kind::Stdin, &bytes);
-                    }
-                    None => {
-                        *stdin = None;
-                        self.send(Kind::StdinEof, &[]);
-                    }
-                },
+                piece = next_input(stdin), if window && stdin.is_some() => self.input(piece, stdin),
                 () = tokio::time::sleep_until(self.until) => return self.overdue(),
             }
+        }
+    }
+
+    fn input(&mut self, piece: Option<Vec<u8>>, stdin: &mut Option<mpsc::Receiver<Vec<u8>>>) {
+        if let Some(bytes) = piece {
+            self.sent += bytes.len() as u64;
+            self.send(Kind::Stdin, &bytes);
+        } else {
+            *stdin = None;
+            self.send(Kind::StdinEof, &[]);
         }
     }
 

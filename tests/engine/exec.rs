@@ -3,7 +3,9 @@
 // All cases have one type.
 #![allow(clippy::unnecessary_wraps)]
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +43,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("exec::bad_requests_are_one_line_and_125", bad_requests_are_one_line_and_125),
     ("exec::a_workspace_that_is_not_shared_is_copied", a_workspace_that_is_not_shared_is_copied),
     ("exec::the_first_use_may_be_concurrent", the_first_use_may_be_concurrent),
+    ("exec::without_an_agent_the_program_still_runs", without_an_agent_the_program_still_runs),
     ("exec::killed_callers_leave_nothing", killed_callers_leave_nothing),
     ("exec::next_to_the_daemon_nothing_travels", next_to_the_daemon_nothing_travels),
 ];
@@ -338,7 +341,7 @@ fn a_reader_that_goes_ends_the_run() -> Result<(), Failed> {
     let mut command = exec_command(&["sh", "--label", &label, "-c", "yes"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut some = [0; 100];
-    std::io::Read::read_exact(&mut child.stdout.take().ok_or("piped")?, &mut some)?;
+    child.stdout.take().ok_or("piped")?.read_exact(&mut some)?;
     let said: Said = child.wait_with_output()?.into();
     assert_eq!((said.code, said.err.as_str()), (141, ""));
     wait_until_gone(&label);
@@ -374,7 +377,7 @@ fn an_interrupt_cancels_and_cleans_up() -> Result<(), Failed> {
         let script = "echo ready; sleep 1000";
         let mut child = exec_command(&["sh", "--label", &label, "-c", script]).stdout(Stdio::piped()).spawn()?;
         let mut ready = [0; 6];
-        std::io::Read::read_exact(child.stdout.as_mut().ok_or("piped")?, &mut ready)?;
+        child.stdout.as_mut().ok_or("piped")?.read_exact(&mut ready)?;
         let started = Instant::now();
         signal(&child, name);
         assert_eq!(child.wait()?.code(), Some(code), "{name}");
@@ -441,18 +444,23 @@ fn a_workspace_that_is_not_shared_is_copied() -> Result<(), Failed> {
     Ok(())
 }
 
-fn the_first_use_may_be_concurrent() -> Result<(), Failed> {
-    // A copy with other bytes at its end is another agent to the daemon, so that it has to travel.
-    let folder = tempfile::tempdir()?;
-    let copy = folder.path().join("dindctl");
+/// A copy with more bytes at its end is another agent to the daemon, so that it has to travel.
+fn other_agent(folder: &Path, more: usize) -> Result<PathBuf, Failed> {
+    let copy = folder.join("dindctl");
     let mut bytes = std::fs::read(program())?;
-    bytes.extend_from_slice(fresh_name("agent").as_bytes());
+    bytes.extend(vec![b'.'; more]);
     std::fs::write(&copy, bytes)?;
     std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(copy)
+}
+
+fn the_first_use_may_be_concurrent() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let copy = other_agent(folder.path(), 1 + std::process::id() as usize % 4096)?;
     let before = docker(&["ps", "--all", "--quiet", "--filter", "label=io.dindctl.agent"]).ok();
     let run = || {
         let mut command = Command::new(&copy);
-        command.args(["exec", "--cpus", "0.5", "sh", "-c", "echo fine"]).stdin(Stdio::null());
+        command.env_remove("DINDCTL_BIN").args(["exec", "--cpus", "0.5", "sh", "-c", "echo fine"]).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("dindctl")
     };
     let children: Vec<_> = (0..10).map(|_| run()).collect();
@@ -476,6 +484,61 @@ fn the_first_use_may_be_concurrent() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Passes API requests on to the engine at hand, one for each connection, and refuses to load images.
+fn engine_without_images() -> Result<String, Failed> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+    let socket = host.strip_prefix("unix://").ok_or("needs an engine on a unix socket")?.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("tcp://{}", listener.local_addr()?);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), Ok(engine)) = (client, UnixStream::connect(&socket)) else { return };
+            std::thread::spawn(move || pass_on(client, engine));
+        }
+    });
+    Ok(address)
+}
+
+fn pass_on(mut client: TcpStream, mut engine: UnixStream) -> std::io::Result<()> {
+    let mut head = vec![0; 64 * 1024];
+    let count = client.read(&mut head)?;
+    let head = &head[..count];
+    if head.windows(12).any(|window| window == b"/images/load") {
+        let body = "{\"message\":\"images are not for you\"}";
+        return write!(client, "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    }
+    engine.write_all(head)?;
+    let (mut from_client, mut to_engine) = (client.try_clone()?, engine.try_clone()?);
+    std::thread::spawn(move || {
+        // Either side may go first; the other is then told.
+        let _ = std::io::copy(&mut from_client, &mut to_engine);
+        to_engine.shutdown(std::net::Shutdown::Write)
+    });
+    std::io::copy(&mut engine, &mut client)?;
+    client.shutdown(std::net::Shutdown::Both)
+}
+
+fn without_an_agent_the_program_still_runs() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let copy = other_agent(folder.path(), 5000)?;
+    let address = engine_without_images()?;
+    let run = |arguments: &[&str]| -> Said {
+        let mut command = Command::new(&copy);
+        command.env_remove("DINDCTL_BIN").env("DOCKER_HOST", &address).arg("exec").args(arguments);
+        command.stdin(Stdio::null()).output().expect("dindctl").into()
+    };
+    let said = run(&["python", "-c", "import sys; print('hello'); sys.exit(3)"]);
+    same(&said, 3, "hello\n");
+    assert!(said.err.contains("plain attach") && said.err.contains("images are not for you"), "{}", said.err);
+    assert_eq!(run(&["sh", "--timeout", "1s", "-c", "sleep 1000"]).code, 124);
+    let oom = run(&["-o", "json", "-m", "32m", "python", "-c", "x = bytearray(256 << 20)"]);
+    let value: Value = serde_json::from_str(&oom.out)?;
+    assert_eq!((value["status"].as_str(), oom.code), (Some("oom"), 137), "{value}");
+    assert_eq!(run(&["--image", "debian:trixie-slim", "--", "no-such-program"]).code, 127);
+    assert_eq!(run(&["sh", "-c", "id -u; grep CapEff /proc/self/status"]).out, "65534\nCapEff:\t0000000000000000\n");
+    Ok(())
+}
+
 fn killed_callers_leave_nothing() -> Result<(), Failed> {
     let label = fresh_name("killed");
     for number in 0..100_u64 {
@@ -490,7 +553,7 @@ fn killed_callers_leave_nothing() -> Result<(), Failed> {
     }
     // A creation that was under way may still come to its end.
     std::thread::sleep(Duration::from_secs(2));
-    let said: Said = Command::new(program()).args(["gc", "-o", "json"]).output()?.into();
+    let said: Said = Command::new(program()).env_remove("DINDCTL_BIN").args(["gc", "-o", "json"]).output()?.into();
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     wait_until_gone(&label);
     let collected: Value = serde_json::from_str(&said.out)?;
