@@ -344,8 +344,10 @@ impl Supervisor {
     fn gave_up(&mut self, index: usize, service: String, reason: Reason) {
         let Some(unit) = self.units.get(index) else { return };
         let diagnosis = unit.diagnosis.clone();
-        for said in words::given_up(&service, reason, &unit.how_it_ended(), &unit.last_lines(), diagnosis.as_ref()) {
-            self.streams.error(&said);
+        for (level, said) in
+            words::given_up(&service, reason, &unit.how_it_ended(), &unit.last_lines(), diagnosis.as_ref())
+        {
+            self.streams.log(level, &said);
         }
         let last = unit.failure.is_none().then(|| unit.machine.last_exit()).flatten();
         self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });
