@@ -22,7 +22,7 @@ pub fn restart(name: &str, how: &str, after: Duration, diagnosis: Option<&Diagno
 
 /// What to say when a service is given up, one message for each line: the fact, its last words, cause and hint.
 pub fn given_up(name: &str, reason: Reason, how: &str, lines: &[String], diagnosis: Option<&Diagnosis>) -> Vec<String> {
-    let mut said = vec![format!("{name} {reason}, the last time with {how}; giving up")];
+    let mut said = vec![format!("{name} {reason} (last: {how}); giving up")];
     let hidden = lines.len().saturating_sub(SHOWN);
     if !lines.is_empty() {
         said.push(format!("last lines of {name}:"));
@@ -49,7 +49,7 @@ mod tests {
         let said = given_up("dockerd", Reason::CrashLoop { deaths: 5 }, "exit code 1", &lines, Some(&diagnosis));
         assert_eq!(
             said.first().unwrap(),
-            "dockerd died 5 times in a row without getting to work, the last time with exit code 1; giving up"
+            "dockerd died 5 times in a row without getting to work (last: exit code 1); giving up"
         );
         assert_eq!(said.get(2).unwrap(), "  | line 10");
         assert_eq!(said.len(), 2 + SHOWN + 2);

@@ -89,8 +89,8 @@ impl Service {
                 ("SELF".into(), std::env::current_exe().unwrap().into()),
                 ("NOTIFY_SOCKET".into(), "/leaked".into()),
             ],
-            session: Session::New,
-            stdio: [Stdio::Null, Stdio::Inherit, Stdio::Inherit],
+            session: if self.inherit { Session::Foreground } else { Session::New },
+            stdio: [if self.inherit { Stdio::Inherit } else { Stdio::Null }, Stdio::Inherit, Stdio::Inherit],
             ..Spawn::default()
         };
         let restart = match self.restart.as_str() {

@@ -1,5 +1,6 @@
 //! One supervisor under test: started in a namespace of its own, asked, signalled, and cleaned up.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +48,34 @@ impl Lab {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(SUPERVISE).arg(path);
         Self::spawned(folder, command, |_| {}, false)
+    }
+
+    /// The same on a terminal of its own; what is written to the child's standard input is typed there.
+    pub fn start_on_a_terminal(config: Config) -> Result<Self, Failed> {
+        let (folder, path) = Self::written(config)?;
+        let own = std::env::current_exe()?;
+        let line = format!(
+            "exec unshare --pid --fork --kill-child --mount-proc '{}' {SUPERVISE} '{}'",
+            own.display(),
+            path.display()
+        );
+        let mut command = Command::new("script");
+        command.args(["-qefc", &line, "/dev/null"]);
+        Self::spawned(
+            folder,
+            command,
+            |command| {
+                command.stdin(Stdio::piped());
+            },
+            false,
+        )
+    }
+
+    /// Types on the terminal of [`Lab::start_on_a_terminal`].
+    pub fn type_keys(&mut self, keys: &[u8]) -> Outcome {
+        let terminal = self.child.stdin.as_mut().ok_or("no terminal")?;
+        terminal.write_all(keys)?;
+        Ok(terminal.flush()?)
     }
 
     fn written(mut config: Config) -> Result<(tempfile::TempDir, PathBuf), Failed> {

@@ -11,11 +11,12 @@ use nix::sys::signal::Signal;
 
 use crate::driver::{DAEMON, Service};
 use crate::lab::{Lab, Outcome};
-use crate::support::{ensure, eventually, pid_namespaces, trial};
+use crate::support::{ensure, eventually, pid_namespaces, program, trial};
 
 pub fn trials() -> Vec<Trial> {
     let namespaces = pid_namespaces();
     let anywhere = Ok(());
+    let terminals = namespaces.clone().and(program("script"));
     vec![
         trial("a_thousand_orphans_leave_no_zombie", namespaces, a_thousand_orphans_leave_no_zombie),
         trial("a_killed_service_is_started_again", namespaces, a_killed_service_is_started_again),
@@ -37,6 +38,8 @@ pub fn trials() -> Vec<Trial> {
         trial("idle_means_no_wake_up", namespaces, idle_means_no_wake_up),
         trial("children_start_clean", namespaces, children_start_clean),
         trial("logs_are_rotated_and_complete", namespaces, logs_are_rotated_and_complete),
+        trial("ctrl_c_reaches_the_command_and_nobody_else", &terminals, ctrl_c_reaches_the_command),
+        trial("a_shorter_outer_limit_is_told", namespaces, a_shorter_outer_limit_is_told),
         trial("strays_are_swept_at_the_end", namespaces, strays_are_swept_at_the_end),
         trial("a_subreaper_sweeps_its_own_and_nobody_else", &anywhere, a_subreaper_sweeps_its_own),
     ]
@@ -85,7 +88,7 @@ fn a_crash_loop_ends() -> Outcome {
     ensure(lab.events().len() == 5, || format!("{:?}", lab.events()))?;
     let stderr = lab.text("stderr");
     for expected in [
-        "dindctl: error: a died 5 times in a row without getting to work, the last time with exit code 3; giving up",
+        "dindctl: error: a died 5 times in a row without getting to work (last: exit code 3); giving up",
         "dindctl: error:   | this is fatal: no space left on device",
         "dindctl: error: cause: known cause",
         "dindctl: error: hint: known hint",
@@ -355,6 +358,33 @@ fn logs_are_rotated_and_complete() -> Outcome {
     let old = std::fs::read_to_string(folder.path().join("a.log.1"))?;
     let new = std::fs::read_to_string(path)?;
     ensure(old.len() <= 1000 && old.ends_with('\n') && new.ends_with("no newline\n"), || format!("{old}---{new}"))
+}
+
+fn ctrl_c_reaches_the_command() -> Outcome {
+    let script = "trap 'echo command INT >> $DIR/events; exit 5' INT; \
+                  test -t 0 && test -t 1 && test -t 2 && echo terminal >> $DIR/events; while :; do sleep 0.02; done";
+    let daemon = "trap 'echo daemon INT >> $DIR/events' INT; trap 'echo daemon TERM >> $DIR/events; exit 0' TERM; \
+                  echo daemon up >> $DIR/events; while :; do sleep 0.02; done";
+    let services = vec![Service::daemon("daemon", daemon), Service::command(script)];
+    let mut lab = Lab::start_on_a_terminal(Lab::config(services))?;
+    lab.until_event("daemon up")?;
+    lab.until_event("terminal")?;
+    lab.type_keys(b"\x03")?;
+    lab.expect_code(5)?;
+    let events = lab.events();
+    let ends = &events[events.len().saturating_sub(2)..];
+    ensure(ends == ["command INT", "daemon TERM"], || format!("{events:?}"))?;
+    ensure(!events.contains(&"daemon INT".to_owned()), || format!("{events:?}"))
+}
+
+fn a_shorter_outer_limit_is_told() -> Outcome {
+    let config = Lab::config(vec![Service::command("exit 0")]);
+    let mut lab = Lab::start(config, |command| {
+        command.env("DINDCTL_OUTER_STOP_TIMEOUT", "5");
+    })?;
+    lab.expect_code(0)?;
+    let stderr = lab.text("stderr");
+    ensure(stderr.contains("warning: DINDCTL_OUTER_STOP_TIMEOUT says"), || stderr.clone())
 }
 
 fn strays_are_swept_at_the_end() -> Outcome {

@@ -39,6 +39,12 @@ pub fn pid_namespaces() -> &'static Result<(), String> {
     })
 }
 
+/// Whether a program can be run at all.
+pub fn program(name: &str) -> Result<(), String> {
+    let tried = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.map(drop).map_err(|error| format!("cannot run {name}: {error}"))
+}
+
 /// Asks again until there is an answer, for at most ten seconds.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, Failed> {
     let end = Instant::now() + Duration::from_secs(10);
