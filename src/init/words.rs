@@ -28,7 +28,7 @@ pub fn given_up(
     lines: &[String],
     diagnosis: Option<&Diagnosis>,
 ) -> Vec<(Level, String)> {
-    let mut said = vec![(Level::Error, format!("{name} {reason}, the last time with {how}; giving up"))];
+    let mut said = vec![(Level::Error, format!("{name} {reason} (last: {how}); giving up"))];
     let hidden = lines.len().saturating_sub(SHOWN);
     if !lines.is_empty() {
         said.push((Level::Error, format!("last lines of {name}:")));
@@ -55,7 +55,7 @@ mod tests {
         let said = given_up("dockerd", Reason::CrashLoop { deaths: 5 }, "exit code 1", &lines, Some(&diagnosis));
         assert_eq!(
             said.first().unwrap().1,
-            "dockerd died 5 times in a row without getting to work, the last time with exit code 1; giving up"
+            "dockerd died 5 times in a row without getting to work (last: exit code 1); giving up"
         );
         assert_eq!(said.get(2).unwrap().1, "  | line 10");
         assert_eq!(said.len(), 2 + SHOWN + 2);
