@@ -4,14 +4,13 @@ Emptying a cgroup v2 group and handing its controllers on, against a world that 
 `docker exec` and health checks put new processes into the group at any moment, so every part is tried again within
 a bound: at most [`ROUNDS`] rounds and [`DEADLINE`]. Nothing spins and nothing is given up after the first EBUSY.
 
-**Domain controllers first.** The kernel answers EBUSY to a domain controller (memory, io, …) while a process is in
-the group, and once one is handed on no process can enter any more: the race is over. A threaded controller (cpu,
-cpuset, pids) is accepted while processes are in the group, and then turns it into the root of a threaded subtree
-(`cgroup_vet_subtree_control_enable`, `cgroup_is_thread_root` in kernel/cgroup/cgroup.c): its leaf becomes
-`domain invalid`, takes no process any more, and memory answers EOPNOTSUPP for ever. So threaded ones come last, are
-checked, and are taken back where that happened.
+The order matters: this process itself has to be in the leaf before the first controller is handed on. With a
+process in a child group the kernel answers EBUSY as long as one is left in the group, and afterwards lets none enter.
+Were the leaf empty, it would take a threaded controller (cpu, cpuset, pids) beside a process and turn the group into
+the root of a threaded subtree, whose leaf takes no process any more (`cgroup_vet_subtree_control_enable`,
+`cgroup_can_be_thread_root` in kernel/cgroup/cgroup.c).
 */
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -28,9 +27,6 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 pub const FOREIGN_DEADLINE: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-/// Controllers that work inside a threaded subtree (cgroup-v2.rst, "Threads").
-const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
 /// What is left of the bound.
 struct Budget {
@@ -144,11 +140,9 @@ pub(super) fn delegate_step(
     controllers: &[String],
     notes: &mut Notes,
 ) {
-    let (threaded, domain): (Vec<&String>, Vec<&String>) =
-        controllers.iter().partition(|name| THREADED.contains(&name.as_str()));
     let mut budget = Budget::new(system);
     let mut done: Vec<&str> = Vec::new();
-    let mut waiting = domain.into_iter().chain(threaded);
+    let mut waiting = controllers.iter();
     while let Some(name) = waiting.next() {
         match hand_on(system, group, leaf, name, &mut budget) {
             Ok(()) => done.push(name),
@@ -156,7 +150,7 @@ pub(super) fn delegate_step(
                 let busy = error.errno == Errno::EBUSY;
                 notes.warnings.push(error.to_string());
                 if busy {
-                    // A threaded controller would now be accepted, and spoil the group for all the others.
+                    // The bound is used up: the others would meet the same processes.
                     let rest: Vec<&str> = waiting.map(String::as_str).collect();
                     if !rest.is_empty() {
                         notes.warnings.push(format!("{} not handed on for the same reason", rest.join(", ")));
@@ -180,14 +174,7 @@ fn hand_on(
 ) -> Result<(), CallError> {
     let control = group.join("cgroup.subtree_control");
     loop {
-        let errno = match system.write(&control, &format!("+{name}")) {
-            Ok(()) if leaf.is_none() || !THREADED.contains(&name) || !became_threaded(system, group) => return Ok(()),
-            Ok(()) => {
-                take_back(system, &control, name)?;
-                Errno::EBUSY
-            }
-            Err(errno) => errno,
-        };
+        let Err(errno) = system.write(&control, &format!("+{name}")) else { return Ok(()) };
         let failed = |reason: String| CallError::new(format!("write \"+{name}\" to"), &control, errno).because(reason);
         let (Some(leaf), Errno::EBUSY) = (leaf, errno) else {
             return Err(failed(meaning(errno, &control).to_string()));
@@ -206,17 +193,6 @@ fn hand_on(
             }));
         }
     }
-}
-
-/// Whether the group has just become the root of a threaded subtree.
-fn became_threaded(system: &mut dyn System, group: &Path) -> bool {
-    system.read(&group.join("cgroup.type")).is_ok_and(|kind| kind.trim() != "domain")
-}
-
-fn take_back(system: &mut dyn System, control: &PathBuf, name: &str) -> Result<(), CallError> {
-    system.write(control, &format!("-{name}")).map_err(|errno| {
-        CallError::new(format!("write \"-{name}\" to"), control, errno).because("the group has become threaded")
-    })
 }
 
 fn explain(error: CallError) -> CallError {
