@@ -26,6 +26,9 @@ pub(super) enum Gone {
     /// The stream ended.
     #[error("the caller has gone")]
     Left,
+    /// It is there but does not read.
+    #[error("the caller does not read what it is sent")]
+    Stalled,
     /// The stream failed.
     #[error("the stream to the caller failed: {0}")]
     Failed(#[from] Errno),

@@ -89,8 +89,12 @@ impl Meters {
         Reading { cpu: self.read_cpu(), oom_kills: self.oom.as_deref().and_then(read_oom_kills).unwrap_or(0) }
     }
 
-    /// CPU time used by the group so far; `None` where no control group tells.
-    pub(super) fn read_cpu(&self) -> Option<Duration> {
+    /// CPU time used by the group since `start`; `None` where no control group tells.
+    pub(super) fn cpu_since(&self, start: &Reading) -> Option<Duration> {
+        Some(self.read_cpu()?.saturating_sub(start.cpu?))
+    }
+
+    fn read_cpu(&self) -> Option<Duration> {
         match self.cpu.as_ref()? {
             CpuMeter::V1(file) => Some(Duration::from_nanos(read_number(file)?)),
             CpuMeter::V2(file) => Some(Duration::from_micros(read_key(file, "usage_usec")?)),
@@ -100,10 +104,7 @@ impl Meters {
     /// What was used since `start`, and whether the OOM killer struck.
     pub(super) fn since(&self, start: &Reading, wall: Duration) -> (Usage, bool) {
         let now = self.read();
-        let cpu = match (now.cpu, start.cpu) {
-            (Some(now), Some(start)) => now.saturating_sub(start),
-            _ => children_cpu(),
-        };
+        let cpu = self.cpu_since(start).unwrap_or_else(children_cpu);
         let usage = Usage {
             wall_ms: millis(wall),
             cpu_ms: millis(cpu),
