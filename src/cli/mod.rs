@@ -15,6 +15,7 @@ pub mod failure;
 pub mod gc;
 pub mod health;
 pub mod preparation;
+pub mod render;
 pub mod say;
 pub mod up;
 
@@ -80,6 +81,11 @@ enum Command {
     },
     /// Exit 0 when the daemon is healthy, 1 when it is not
     Health(health::HealthArgs),
+    /// Run code in a throw-away container
+    #[command(visible_alias = "run")]
+    Exec(Box<exec::ExecArgs>),
+    /// Remove what killed or crashed runs left behind
+    Gc(gc::GcArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -92,6 +98,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 
 fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let started = Instant::now();
+    // The agent lives inside an image of somebody else: no configuration, no argument of its own.
+    if argv.get(1).is_some_and(|word| word == crate::exec::container::AGENT_COMMAND) {
+        return crate::exec::agent::run(&crate::exec::agent::Options::default());
+    }
     let argv = translate(argv);
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
@@ -133,6 +143,14 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, voice),
+        Command::Exec(arguments) => match config.exec_settings() {
+            Ok(settings) => exec::run(*arguments, &settings, voice),
+            Err(error) => {
+                voice.fail(&error, error.hint().as_deref());
+                FAILED
+            }
+        },
+        Command::Gc(arguments) => gc::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),
     }
 }

@@ -52,7 +52,7 @@ fn volumes(scene: &Scene<'_>) -> Vec<String> {
 }
 
 /// Options of a writable tmpfs. Programs may be run from it, as compilers need; devices and set-uid files not.
-fn tmpfs_options(bytes: u64) -> String {
+pub fn tmpfs_options(bytes: u64) -> String {
     // A file needs a page anyway, so this many inodes suffice, and a million empty files are stopped.
     let inodes = (bytes / 4096).clamp(256, 1 << 20);
     format!("rw,exec,nosuid,nodev,size={bytes},nr_inodes={inodes},mode=1777")

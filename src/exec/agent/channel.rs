@@ -79,7 +79,9 @@ impl Channel {
                 if !outbox.has_room() {
                     return Ok(Flow::Blocked);
                 }
-                outbox.fill(self.kind, room, |place| read(&source, place)).inspect(|count| self.keeper.passed_on(*count))
+                outbox
+                    .fill(self.kind, room, |place| read(&source, place))
+                    .inspect(|count| self.keeper.passed_on(*count))
             } else {
                 scratch.resize(SCRATCH, 0);
                 read(&source, scratch).inspect(|count| self.keeper.keep(scratch.get(..*count).unwrap_or_default()))

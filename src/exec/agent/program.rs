@@ -122,12 +122,7 @@ impl Program {
     }
 
     /// Moves what the program wrote; `ready` tells which outputs have something.
-    pub(super) fn pump(
-        &mut self,
-        ready: [bool; 2],
-        outbox: &mut Outbox,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Errno> {
+    pub(super) fn pump(&mut self, ready: [bool; 2], outbox: &mut Outbox, scratch: &mut Vec<u8>) -> Result<(), Errno> {
         let mut places: Vec<_> = self.outputs.iter_mut().zip(&mut self.channels).zip(ready).collect();
         let count = places.len();
         places.rotate_left(self.first % count.max(1));
@@ -280,8 +275,7 @@ fn not_executable(stage: &Stage, file: &str, errno: Errno) -> Refusal {
 fn explain(stage: &Stage, setting: &Setting<'_>, error: SpawnError) -> Refusal {
     match error {
         SpawnError::Call { program, step: Step::Exec, errno: Errno::ENOENT | Errno::ENOTDIR } => {
-            let message =
-                format!("stage {:?}: {program:?} is there, but its interpreter or loader is not", stage.name);
+            let message = format!("stage {:?}: {program:?} is there, but its interpreter or loader is not", stage.name);
             let hint = "look at its first line (#!), or at its architecture and C library";
             Refusal::not_started(127, "program_not_found", message, Some(hint))
         }

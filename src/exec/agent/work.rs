@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use super::caller::Gone;
 use super::channel::Channel;
 use super::classify::{Cause, Death, Evidence, classify};
 use super::cpu::CpuWatch;
-use super::caller::Gone;
 use super::ending::{Blow, Ending};
 use super::prepare;
 use super::program::{Program, Setting, Streams};
@@ -52,10 +52,8 @@ pub(super) fn work(session: &mut Session<'_>) -> Result<(), Stop> {
         other => other?,
     };
     let baseline = meters.read();
-    let channels = [
-        Channel::stdout(job.max_output, job.on_output_limit),
-        Channel::stderr(job.max_output, job.on_output_limit),
-    ];
+    let channels =
+        [Channel::stdout(job.max_output, job.on_output_limit), Channel::stderr(job.max_output, job.on_output_limit)];
     let mut run = Run {
         job: &job,
         ending: ending(&job, session.now()),
@@ -131,11 +129,7 @@ fn run_job(
     Err(Refusal::internal("stages", "the job has no stage".to_owned()).into())
 }
 
-fn place_workspace(
-    session: &mut Session<'_>,
-    job: &Job,
-    identity: &crate::sys::spawn::Identity,
-) -> Result<(), Stop> {
+fn place_workspace(session: &mut Session<'_>, job: &Job, identity: &crate::sys::spawn::Identity) -> Result<(), Stop> {
     match &job.workspace {
         None => Ok(()),
         Some(Workspace::Bound { path, identity }) => Ok(prepare::check_bound(path, identity)?),
@@ -212,8 +206,7 @@ fn watch_over(
 }
 
 fn judge(run: &Run<'_>, (index, end): &(usize, StageEnd), usage: Usage, oom_killed: bool) -> Report {
-    let evidence =
-        Evidence { death: end.death, ended_by: run.ending.cause(), oom_killed, disk_full: end.disk_full };
+    let evidence = Evidence { death: end.death, ended_by: run.ending.cause(), oom_killed, disk_full: end.disk_full };
     let status = classify(&evidence);
     let (returncode, signal) = match end.death {
         Some(Death::Exited(code)) => (Some(code), None),
