@@ -6,23 +6,30 @@ configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` do
 */
 pub mod config;
 pub mod config_show;
+pub mod daemon;
 pub mod docker_cli;
+pub mod entrypoint;
 pub mod environment;
 pub mod exec;
+pub mod failure;
 pub mod gc;
 pub mod health;
+pub mod preparation;
 pub mod say;
+pub mod up;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use environment::Environment;
 
 use self::config::Config;
+use self::daemon::Launch;
 use self::say::{Level, Voice};
 
 /// Version and commit, as `--version` says them.
@@ -56,6 +63,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Prepare the container and keep a Docker daemon alive in it (drop-in for dockerd-entrypoint.sh)
+    Entrypoint(entrypoint::EntrypointArgs),
+    /// Keep a daemon alive beside a command; the container lives as long as the command
+    Up(up::UpArgs),
+    /// Prepare the container, then become the command (drop-in for dind)
+    Prepare(preparation::PrepareArgs),
+    /// Show what the preparation would do here, and why
+    Plan(preparation::PlanArgs),
     /// Run what the official CLI image's entrypoint would run
     #[command(name = "docker-entrypoint", hide = true)]
     DockerEntrypoint {
@@ -76,6 +91,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
+    let started = Instant::now();
     let argv = translate(argv);
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
@@ -105,11 +121,16 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     for warning in &config.warnings {
         voice.say(Level::Warn, warning);
     }
-    run(cli.command, environment, &config, voice)
+    run(cli.command, environment, &config, voice, started)
 }
 
-fn run(command: Command, environment: &Environment, config: &Config, voice: Voice) -> u8 {
+fn run(command: Command, environment: &Environment, config: &Config, voice: Voice, started: Instant) -> u8 {
+    let launch = || Launch { environment: environment.clone(), config, voice, started };
     match command {
+        Command::Entrypoint(arguments) => entrypoint::run_entrypoint(arguments, launch()),
+        Command::Up(arguments) => up::run_up(arguments, launch()),
+        Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
+        Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),

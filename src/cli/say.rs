@@ -5,45 +5,14 @@ use std::error::Error;
 use std::io::Write;
 
 use super::config::Config;
+use crate::init::say::{Format, Say, unix_time};
+
+pub use crate::exec::chain::chain;
+pub use crate::init::say::Level;
 
 /// Form and threshold of dindctl's own lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Voice {
-    /// One JSON object a line instead of text.
-    pub json: bool,
-    /// Least important level shown.
-    pub level: Level,
-}
-
-/// Importance of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// The command fails because of it.
-    Error,
-    /// Something is worse than it should be.
-    Warn,
-    /// Worth knowing.
-    Info,
-    /// For finding out why.
-    Debug,
-}
-
-impl Level {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warning",
-            Self::Info => "info",
-            Self::Debug => "debug",
-        }
-    }
-}
-
-impl Default for Voice {
-    fn default() -> Self {
-        Self { json: false, level: Level::Info }
-    }
-}
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Voice(pub Say);
 
 impl Voice {
     /// As the settings say.
@@ -54,63 +23,33 @@ impl Voice {
             "debug" => Level::Debug,
             _ => Level::Info,
         };
-        Self { json: config.get("log.format") == "json", level }
+        let format = if config.get("log.format") == "json" { Format::Json } else { Format::Text };
+        Self(Say { format, level })
     }
 
     /// Says one line.
     pub fn say(self, level: Level, message: &str) {
-        if level > self.level {
-            return;
+        if let Some(line) = self.0.render(level, message, unix_time()) {
+            // Nobody is left to be told when stderr itself is gone.
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
         }
-        let line = if self.json {
-            serde_json::json!({ "level": level.word(), "message": message }).to_string()
-        } else if matches!(level, Level::Error | Level::Warn) {
-            format!("dindctl: {}: {message}", level.word())
-        } else {
-            format!("dindctl: {message}")
-        };
-        put(&line);
     }
 
-    /// Says why the command failed and what to do.
+    /// Says why the command failed and what to do. A failure is said whatever the threshold.
     pub fn fail(self, error: &(dyn Error + 'static), hint: Option<&str>) {
         self.fail_with(&chain(error), hint);
     }
 
     /// The same for a message that is ready.
     pub fn fail_with(self, message: &str, hint: Option<&str>) {
-        if self.json {
-            put(&serde_json::json!({ "level": "error", "message": message, "hint": hint }).to_string());
-            return;
-        }
         self.say(Level::Error, message);
         if let Some(hint) = hint {
-            put(&format!("dindctl: hint: {hint}"));
+            self.say(Level::Hint, hint);
         }
     }
-}
-
-/// An error and what caused it, as one line. A cause that the message already ends with is not repeated.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Prints a result on stdout. A reader that went away (`dindctl … | head`) is no failure.
 pub fn result(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
-}
-
-fn put(line: &str) {
-    // Nobody is left to be told when stderr itself is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

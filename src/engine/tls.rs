@@ -23,6 +23,8 @@ pub struct MissingCertificate {
     pub directory: PathBuf,
     /// The first file that is not there.
     pub missing: PathBuf,
+    /// Whether none of the three is there: nobody has put certificates here yet, rather than half of them.
+    pub none: bool,
 }
 
 impl MissingCertificate {
@@ -43,13 +45,19 @@ pub fn find(directory: Option<&Path>) -> Result<Option<ServerCertificates>, Miss
     let server = directory.join("server");
     let found =
         ServerCertificates { ca: server.join("ca.pem"), cert: server.join("cert.pem"), key: server.join("key.pem") };
-    for file in [&found.ca, &found.cert, &found.key] {
-        let filled = std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() > 0);
-        if !filled {
-            return Err(MissingCertificate { directory: directory.to_owned(), missing: file.clone() });
-        }
+    let files = [&found.ca, &found.cert, &found.key];
+    let missing: Vec<_> = files
+        .into_iter()
+        .filter(|file| !std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() > 0))
+        .collect();
+    match missing.first() {
+        None => Ok(Some(found)),
+        Some(first) => Err(MissingCertificate {
+            directory: directory.to_owned(),
+            missing: (*first).clone(),
+            none: missing.len() == files.len(),
+        }),
     }
-    Ok(Some(found))
 }
 
 #[cfg(test)]
@@ -65,12 +73,13 @@ mod tests {
     #[test]
     fn an_incomplete_set_is_an_error_and_never_an_open_port() {
         let folder = tempfile::tempdir().unwrap();
+        assert!(find(Some(folder.path())).unwrap_err().none);
         let server = folder.path().join("server");
         std::fs::create_dir(&server).unwrap();
         std::fs::write(server.join("ca.pem"), "x").unwrap();
         std::fs::write(server.join("cert.pem"), "").unwrap();
         let error = find(Some(folder.path())).unwrap_err();
-        assert!(error.missing.ends_with("server/cert.pem"));
+        assert!(error.missing.ends_with("server/cert.pem") && !error.none);
         std::fs::write(server.join("cert.pem"), "x").unwrap();
         std::fs::write(server.join("key.pem"), "x").unwrap();
         assert!(find(Some(folder.path())).unwrap().is_some());

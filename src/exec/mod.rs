@@ -5,10 +5,15 @@ to in framed messages ([`protocol`]), and ends in a typed [`outcome`].
 
 pub mod agent;
 pub mod chain;
+pub mod container;
 pub mod daemon;
+pub mod delivery;
 pub mod endpoint;
 pub mod error;
+pub mod exit;
+pub mod gc;
 pub mod image;
+pub mod job;
 pub mod language;
 pub mod lease;
 pub mod locality;
@@ -18,7 +23,9 @@ pub mod program;
 pub mod protocol;
 pub mod rejection;
 pub mod request;
+pub mod result;
 pub mod settings;
+pub mod teardown;
 pub mod typed;
 pub mod variables;
 pub mod workspace;

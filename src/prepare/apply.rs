@@ -128,9 +128,7 @@ fn perform(
         Action::Mount { source, target, fstype, options, data } => system
             .mount(source, target, fstype, options, data)
             .map_err(|errno| call(format!("mount {fstype} on"), target, errno)),
-        Action::RemountReadWrite { target, options, whole, fresh } => {
-            remount(system, target, options, whole.as_deref(), fresh.as_ref(), notes)
-        }
+        Action::RemountReadWrite { target, options, fresh } => remount(system, target, options, fresh.as_ref(), notes),
         Action::MakeShared { target } => {
             system.make_shared(target).map_err(|errno| call("share, recursively, the mount", target, errno))
         }
@@ -175,15 +173,10 @@ fn remount(
     system: &mut dyn System,
     target: &Path,
     options: &[String],
-    whole: Option<&str>,
     fresh: Option<&FreshMount>,
     notes: &mut Notes,
 ) -> Result<(), CallError> {
-    let tried = match whole {
-        Some(data) => system.remount_whole(target, options, data),
-        None => system.remount_read_write(target, options),
-    };
-    let Err(refused) = tried else { return Ok(()) };
+    let Err(refused) = system.remount_read_write(target, options) else { return Ok(()) };
     let failed = call("remount read-write", target, refused);
     // In a user namespace the flags of inherited mounts are locked (EPERM), and a new mount is allowed.
     let Some(fresh) = fresh else { return Err(failed) };

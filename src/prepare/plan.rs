@@ -65,8 +65,6 @@ pub enum Action {
         target: PathBuf,
         /// Its options now; all but `ro` are kept.
         options: Vec<String>,
-        /// Options of the file system when that is read-only as a whole and belongs to this container alone.
-        whole: Option<String>,
         /// What to mount over it when the flag cannot be taken off; `None` when a new mount would show other content.
         fresh: Option<FreshMount>,
     },

@@ -15,8 +15,6 @@ pub trait System {
     -> Result<(), Errno>;
     /// Takes the read-only flag off a mount and keeps its other `options`.
     fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno>;
-    /// The same for a file system that is read-only as a whole; `data` are its own options.
-    fn remount_whole(&mut self, target: &Path, options: &[String], data: &str) -> Result<(), Errno>;
     /// Makes a mount and all below it shared.
     fn make_shared(&mut self, target: &Path) -> Result<(), Errno>;
     /// Reads a small file.
@@ -68,10 +66,6 @@ impl System for Linux {
 
     fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno> {
         sys::mount::remount_read_write(target, options)
-    }
-
-    fn remount_whole(&mut self, target: &Path, options: &[String], data: &str) -> Result<(), Errno> {
-        sys::mount::remount_read_write_whole(target, options, data)
     }
 
     fn make_shared(&mut self, target: &Path) -> Result<(), Errno> {

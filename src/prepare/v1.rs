@@ -43,31 +43,24 @@ fn writable(hierarchy: &Hierarchy) -> Step {
         format!("{} is mounted read-only", hierarchy.mount.point.display()),
         "nested containers get groups of their own in every hierarchy",
     );
-    let private = hierarchy.own.as_deref() == Some(Path::new("/"));
-    remount(step, &hierarchy.mount, name, private)
+    remount(step, &hierarchy.mount, name)
 }
 
-/// Takes the read-only flag off. `private` says that the cgroup namespace, and so the file system, is this container's
-/// own: the engine makes it read-only as a whole then. Otherwise the host shares it, and its flag is not ours to change.
-pub(super) fn remount(step: Step, mount: &Mount, data: String, private: bool) -> Step {
+/// Takes the read-only flag off the mount. All mounts of a hierarchy share one file system, whatever the namespace
+/// (`cgroup_do_get_tree` in kernel/cgroup/cgroup.c), so where that itself is read-only the whole machine's is, and it
+/// is not ours to change.
+pub(super) fn remount(step: Step, mount: &Mount, data: String) -> Step {
     let step = step.hint("start the container with --privileged");
-    let whole_mounted = mount.root == Path::new("/");
-    if mount.read_only_super() && !(private && whole_mounted) {
-        return step.warns(format!(
-            "{} is read-only as a whole and shared with the host: nested containers cannot get groups of their own",
-            mount.point.display()
-        ));
+    if mount.read_only_super() {
+        return step
+            .warns(format!(
+                "{} is read-only on the whole machine: nested containers cannot get groups of their own",
+                mount.point.display()
+            ))
+            .hint("remount it read-write on the host");
     }
+    let whole = mount.root == Path::new("/");
     // A new mount would show the whole hierarchy where only a part of it was mounted.
-    let fresh = whole_mounted.then(|| FreshMount {
-        source: mount.source.clone(),
-        fstype: mount.fstype.clone(),
-        data: data.clone(),
-    });
-    step.does(Action::RemountReadWrite {
-        target: mount.point.clone(),
-        options: mount.options.clone(),
-        whole: mount.read_only_super().then_some(data),
-        fresh,
-    })
+    let fresh = whole.then(|| FreshMount { source: mount.source.clone(), fstype: mount.fstype.clone(), data });
+    step.does(Action::RemountReadWrite { target: mount.point.clone(), options: mount.options.clone(), fresh })
 }

@@ -54,7 +54,7 @@ fn writable(unified: &Unified) -> Option<Step> {
             format!("{} is mounted read-only", unified.mount.point.display()),
             "nested containers get groups of their own",
         );
-        v1::remount(step, &unified.mount, String::new(), unified.place == Place::NamespaceRoot)
+        v1::remount(step, &unified.mount, String::new())
     })
 }
 

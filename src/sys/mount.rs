@@ -22,14 +22,6 @@ pub fn remount_read_write(target: &Path, options: &[String]) -> Result<(), Errno
     nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
 }
 
-/// The same for a file system that is read-only as a whole, and so for all its mounts. `data` are its own options,
-/// which cgroup v1 wants to hear again.
-pub fn remount_read_write_whole(target: &Path, options: &[String], data: &str) -> Result<(), Errno> {
-    let kept = flags(options) - MsFlags::MS_RDONLY;
-    let data = (!data.is_empty()).then_some(data);
-    nix::mount::mount(None::<&str>, target, None::<&str>, kept | MsFlags::MS_REMOUNT, data)
-}
-
 /// Makes the mount at `target` and all below it shared: later mounts reach the namespaces that copy it.
 pub fn make_shared_recursively(target: &Path) -> Result<(), Errno> {
     nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)

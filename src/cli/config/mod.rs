@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use keys::{KEYS, Key, nearest};
 
+use crate::exec::settings::ExecSettings;
+
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/dindctl/config.toml";
 
@@ -71,6 +73,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What was probably meant.
         nearest: Option<String>,
+    },
+    /// A language of the file is not described as one.
+    #[error("bad language `{name}` in the configuration file: {message}")]
+    Language {
+        /// Its name.
+        name: String,
+        /// What is wrong, one line.
+        message: String,
     },
     /// The value is not of the right form.
     #[error("bad value `{value}` for {key} (from {from}): {why}")]
@@ -204,6 +214,32 @@ impl Config {
     /// A duration whose form was checked on the way in; `None` when unset.
     pub fn duration(&self, name: &str) -> Option<Duration> {
         keys::parse_duration(self.get(name)).ok()
+    }
+
+    /// What the settings say about running code.
+    pub fn exec_settings(&self) -> Result<ExecSettings, ConfigError> {
+        let mut languages = BTreeMap::new();
+        for (name, value) in &self.languages {
+            let language = value.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Language {
+                name: name.clone(),
+                message: error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+            })?;
+            languages.insert(name.clone(), language);
+        }
+        let value = |name| Some(self.get(name).to_owned()).filter(|value| !value.is_empty());
+        Ok(ExecSettings {
+            languages,
+            memory: value("exec.memory"),
+            cpus: value("exec.cpus"),
+            pids_limit: value("exec.pids_limit"),
+            tmpfs_size: value("exec.tmpfs_size"),
+            timeout: value("exec.timeout"),
+            grace: value("exec.grace"),
+            max_output: value("exec.max_output"),
+            network: value("exec.network"),
+            runtime: value("exec.runtime"),
+            pull: value("exec.pull"),
+        })
     }
 
     /// Every setting with its value and source, in the order of the table.

@@ -3,10 +3,16 @@
 
 mod access;
 pub mod accounts;
+mod alarm;
+mod caller;
 mod classify;
 mod ending;
 mod environment;
 mod feeder;
+mod household;
 mod keeper;
 mod outbox;
+mod refusal;
+mod tree;
+mod unpack;
 mod usage;
