@@ -2,7 +2,7 @@
 The shell around the decisions of this room: one loop that takes signals, deaths, notices and lines, feeds them to
 the state machines, and does what those say.
 
-[`effects`] feeds the machines, [`stopping`] is the way down, [`forwarding`] passes signals on, [`state_file`] tells
+`effects` feeds the machines, `stopping` is the way down, `forwarding` passes signals on, `state_file` tells
 the world. Once the first process runs nothing here may fail: whatever goes wrong is said, and the loop goes on.
 */
 mod effects;
