@@ -23,7 +23,8 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
             steps.push(data);
             steps.extend((!refused).then(|| overlay(storage, id, what)).flatten());
         }
-        steps.extend(other_daemon(facts));
+        // The daemon that runs under this very dindctl holds the same locks.
+        steps.extend(wants.supervised.is_empty().then(|| other_daemon(facts)).flatten());
     }
     steps
 }

@@ -109,7 +109,7 @@ fn a_process_of_another_pid_namespace_is_named_soon() {
     let mut kernel = FakeKernel::new(&[0, 1], &ALL);
     let applied = apply(&cgroup_plan(&ALL), &mut kernel).unwrap();
     let messages = messages(&applied);
-    assert!(messages[0].contains("1 processes of another pid namespace"), "{messages:?}");
+    assert!(messages[0].contains("1 process of another pid namespace"), "{messages:?}");
     assert_eq!(messages[1], "cpuset, io, memory, pids not handed on for the same reason");
     assert!(kernel.group.enabled.is_empty());
     assert_eq!(kernel.group.leaf, [1]);

@@ -264,7 +264,7 @@ fn foreign_process() {
     assert_eq!(group.foreign, 1);
     let warnings = cgroup_warnings(&applied);
     assert!(warnings[0].contains("EBUSY"), "{warnings:?}");
-    assert!(warnings[0].contains("1 processes of another pid namespace"), "{warnings:?}");
+    assert!(warnings[0].contains("1 process of another pid namespace"), "{warnings:?}");
     assert!(warnings[1].contains("same reason"), "{warnings:?}");
     assert!(applied.micros < 2_500_000, "bounded: {} µs", applied.micros);
     assert_eq!(words(root().join("cgroup.type")), ["domain"]);
