@@ -71,6 +71,16 @@ fn a_process_that_ends_meanwhile_is_no_error() {
 }
 
 #[test]
+fn a_round_in_which_all_have_ended_is_progress() {
+    let mut kernel = FakeKernel::new(&[5, 6], &["memory"]);
+    kernel.group.leaf = vec![1];
+    kernel.group.dying.extend([5, 6]);
+    let applied = apply(&cgroup_plan(&["memory"]), &mut kernel).unwrap();
+    assert_eq!(messages(&applied), Vec::<&str>::new());
+    assert_eq!(kernel.slept, Duration::ZERO);
+}
+
+#[test]
 fn visitors_between_emptying_and_handing_on_are_moved_as_well() {
     let mut kernel = FakeKernel::new(&[1], &ALL);
     let mut next = 100;
