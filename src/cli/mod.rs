@@ -1,11 +1,240 @@
 /*!
 One file for each command: arguments as typed become a validated request; the result is printed. Nothing else.
+
+Exit codes of the commands that are no daemon: 0 done, 1 the answer is no (`health`, `doctor`), 125 usage or
+configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` document their own.
 */
+pub mod agent;
+pub mod config;
+pub mod config_show;
+pub mod daemon;
+pub mod docker_cli;
+pub mod entrypoint;
+pub mod environment;
+pub mod exec;
+pub mod failure;
+pub mod gc;
+pub mod health;
+pub mod init;
+pub mod preparation;
+pub mod render;
+pub mod say;
+pub mod up;
+
 use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use environment::Environment;
+
+use self::config::Config;
+use self::daemon::Launch;
+use self::failure::Failure;
+use self::say::{Level, Voice};
+
+/// Version and commit, as `--version` says them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DINDCTL_COMMIT"), ")");
+
+/// Exit code of a usage, configuration or daemon error.
+pub const FAILED: u8 = 125;
+
+/// Form of a result on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// PID 1 of Docker-in-Docker containers, and a safe, fast runner of untrusted code.
+#[derive(Debug, Parser)]
+#[command(name = "dindctl", version = VERSION, max_term_width = 100)]
+struct Cli {
+    /// Form of dindctl's own lines on stderr: text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Least important lines shown: error, warn, info or debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare the container and keep a Docker daemon alive in it (drop-in for dockerd-entrypoint.sh)
+    Entrypoint(entrypoint::EntrypointArgs),
+    /// Keep a daemon alive beside a command; the container lives as long as the command
+    Up(up::UpArgs),
+    /// Prepare the container, then become the command (drop-in for dind)
+    Prepare(preparation::PrepareArgs),
+    /// Show what the preparation would do here, and why
+    Plan(preparation::PlanArgs),
+    /// Only PID 1 duty: start the command, pass signals on, reap (drop-in for docker-init)
+    Init(init::InitArgs),
+    /// Run what the official CLI image's entrypoint would run
+    #[command(name = "docker-entrypoint", hide = true)]
+    DockerEntrypoint {
+        /// The command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Exit 0 when the daemon is healthy, 1 when it is not
+    Health(health::HealthArgs),
+    /// Run code in a throw-away container
+    #[command(visible_alias = "run")]
+    Exec(Box<exec::ExecArgs>),
+    /// Remove what killed or crashed runs left behind
+    Gc(gc::GcArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config_show::ConfigCommand),
+}
 
 /// Runs the program with the given `argv` and returns its exit code.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    drop(argv);
-    ExitCode::SUCCESS
+    ExitCode::from(dispatch(argv, &Environment::of_process()))
+}
+
+fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
+    let started = Instant::now();
+    // The agent lives inside an image of somebody else: no configuration, no argument of its own.
+    if argv.get(1).is_some_and(|word| word == crate::exec::container::AGENT_COMMAND) {
+        return crate::exec::agent::run(&crate::exec::agent::Options::default());
+    }
+    let argv = translate(argv);
+    // Docker's health check knows 0 and 1 only.
+    let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
+    match argv.get(1..).unwrap_or_default() {
+        [command, words @ ..] if command == "agent" => return agent::main(words),
+        [command, only] if command == "init" && only == "--version" => {
+            say::result(init::TINI_VERSION);
+            return 0;
+        }
+        _ => {}
+    }
+    let mut config = match Config::load(environment.pairs()) {
+        Ok(config) => config,
+        Err(error) => {
+            Voice::default().fail(&error, error.hint().as_deref());
+            return failed;
+        }
+    };
+    let matches = match Cli::command().try_get_matches_from(argv.clone()) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
+    };
+    let flags = [("log.format", "--log-format", &cli.log_format), ("log.level", "--log-level", &cli.log_level)];
+    for (name, flag, value) in flags {
+        if let Err(error) = config.flag(name, flag, value.as_deref()) {
+            Voice::new(&config).fail(&error, error.hint().as_deref());
+            return failed;
+        }
+    }
+    let voice = Voice::new(&config);
+    for warning in &config.warnings {
+        voice.say(Level::Warn, warning);
+    }
+    run(cli.command, environment, &config, voice, started)
+}
+
+fn run(command: Command, environment: &Environment, config: &Config, voice: Voice, started: Instant) -> u8 {
+    let launch = || Launch { environment: environment.clone(), config, voice, started };
+    match command {
+        Command::Entrypoint(arguments) => entrypoint::run_entrypoint(arguments, launch()),
+        Command::Up(arguments) => up::run_up(arguments, launch()),
+        Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
+        Command::Init(arguments) => init::run(arguments, environment, voice),
+        Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
+        Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
+        Command::Health(arguments) => health::run(&arguments, voice),
+        Command::Exec(arguments) => match config.exec_settings() {
+            Ok(settings) => exec::run(*arguments, &settings, voice),
+            Err(error) => Failure::from(error).report(voice),
+        },
+        Command::Gc(arguments) => gc::run(&arguments, voice),
+        Command::Config(command) => config_show::run(&command, config),
+    }
+}
+
+/// The name the program was called by chooses the dialect.
+fn translate(argv: Vec<OsString>) -> Vec<OsString> {
+    let name = argv.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned()).unwrap_or_default();
+    let words: &[&str] = match name.to_str() {
+        Some("dockerd-entrypoint.sh") => &["dindctl", "entrypoint"],
+        Some("docker-entrypoint.sh") => &["dindctl", "docker-entrypoint"],
+        Some("dind") => &["dindctl", "prepare"],
+        Some("docker-init" | "tini" | "dumb-init") => &["dindctl", "init"],
+        _ => return argv,
+    };
+    words.iter().map(OsString::from).chain(argv.into_iter().skip(1)).collect()
+}
+
+/// Prints help and version as they are, and an error as one line with one hint.
+fn usage(error: &clap::Error, argv: &[OsString], failed: u8, voice: Voice) -> u8 {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Help that nobody reads to the end is no failure.
+        let _ = error.print();
+        return 0;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        if std::io::stderr().is_terminal() {
+            let _ = error.print();
+        } else {
+            voice.fail_with("no command given", Some("`dindctl --help` lists the commands"));
+        }
+        return failed;
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let mut message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    // A list of what is missing stands on lines of its own.
+    let mut tip = None;
+    for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+        if let Some(text) = line.strip_prefix("tip: ") {
+            tip = tip.or_else(|| Some(text.to_owned()));
+        } else {
+            message.push(' ');
+            message.push_str(line);
+        }
+    }
+    let known = Cli::command();
+    let command = argv.get(1).and_then(|word| word.to_str()).filter(|word| known.find_subcommand(word).is_some());
+    let help = command.map_or("dindctl --help".to_owned(), |command| format!("dindctl {command} --help"));
+    let hint = tip.map_or_else(|| format!("see `{help}`"), |tip| format!("{tip}; see `{help}`"));
+    voice.fail_with(&message, Some(&hint));
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_chooses_the_dialect() {
+        let translated = |words: &[&str]| translate(words.iter().map(OsString::from).collect());
+        assert_eq!(
+            translated(&["/usr/local/bin/dockerd-entrypoint.sh", "--debug"]),
+            ["dindctl", "entrypoint", "--debug"]
+        );
+        assert_eq!(translated(&["docker-init", "--", "sh"]), ["dindctl", "init", "--", "sh"]);
+        assert_eq!(translated(&["dind", "sh"]), ["dindctl", "prepare", "sh"]);
+        assert_eq!(translated(&["./dindctl", "health"]), ["./dindctl", "health"]);
+    }
 }

@@ -2,9 +2,14 @@
 The agent protocol: framed messages on the attach stream of the sandbox container.
 
 A frame is one byte of type, four bytes of payload length (big endian) and the payload. Bulk data travels raw;
-everything else is JSON, so that fields can be added without a new version. The caller speaks first with
-[`Job`]; the agent answers with [`Kind::Ready`] as soon as it runs, streams output, and ends with one
-[`Kind::Report`]. End of file on the agent's input means that the caller is gone: the agent then ends everything.
+everything else is JSON, so that fields can be added without a new version. The agent says [`Kind::Ready`] as soon as
+it runs; the caller sends one [`Job`], then the whole archive when the workspace is a copy, then standard input. The
+agent streams output and ends with one [`Kind::Report`]. End of file on the agent's input means that the caller is
+gone: the agent then ends everything.
+
+The attach stream is one queue, so a [`Kind::Cancel`] behind standard input that the program does not read would wait
+for it. A caller therefore keeps at most [`STDIN_WINDOW`] bytes under way, counted by [`Kind::StdinTaken`]. The agent
+stops reading from a caller that does not; such a caller still has the deadline and the container's own kill.
 */
 use std::collections::BTreeMap;
 
@@ -15,6 +20,10 @@ use super::outcome::Report;
 /// Largest payload either side sends or accepts, bytes. Bulk data is cut into frames of at most 32 KiB, the size in
 /// which the daemon forwards an attached stream.
 pub const MAX_PAYLOAD: usize = 64 * 1024 * 1024;
+
+/// Bytes of standard input that the agent takes before the program has read any of them. A caller may send this much
+/// more than the last [`Kind::StdinTaken`] said.
+pub const STDIN_WINDOW: usize = 1024 * 1024;
 
 /// Bytes before the payload.
 pub const HEADER: usize = 5;
@@ -53,30 +62,38 @@ pub enum Kind {
     StdoutGap = 69,
     /// Agent → caller: bytes dropped from the middle of stderr at this place (u64 big endian).
     StderrGap = 70,
+    /// Agent → caller: bytes of standard input that the program took so far, or that were thrown away because it
+    /// closed its end (u64 big endian). Sent after each quarter of [`STDIN_WINDOW`]; short input sees none.
+    StdinTaken = 71,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Job,
+        Self::Stdin,
+        Self::StdinEof,
+        Self::Cancel,
+        Self::Signal,
+        Self::Resize,
+        Self::Archive,
+        Self::ArchiveEof,
+        Self::Ready,
+        Self::Started,
+        Self::Stdout,
+        Self::Stderr,
+        Self::Report,
+        Self::StdoutGap,
+        Self::StderrGap,
+        Self::StdinTaken,
+    ];
 }
 
 impl TryFrom<u8> for Kind {
     type Error = ProtocolError;
 
     fn try_from(byte: u8) -> Result<Self, Self::Error> {
-        Ok(match byte {
-            1 => Self::Job,
-            2 => Self::Stdin,
-            3 => Self::StdinEof,
-            4 => Self::Cancel,
-            5 => Self::Signal,
-            6 => Self::Resize,
-            7 => Self::Archive,
-            8 => Self::ArchiveEof,
-            64 => Self::Ready,
-            65 => Self::Started,
-            66 => Self::Stdout,
-            67 => Self::Stderr,
-            68 => Self::Report,
-            69 => Self::StdoutGap,
-            70 => Self::StderrGap,
-            other => return Err(ProtocolError::UnknownKind(other)),
-        })
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte).ok_or(ProtocolError::UnknownKind(byte))
     }
 }
 
@@ -110,7 +127,11 @@ pub fn encode(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Cuts a byte stream into frames, however it was split on its way.
+/// Bytes that an emptied decoder keeps allocated; a large job does not hold its memory for the whole run.
+const KEPT: usize = 128 * 1024;
+
+/// Cuts a byte stream into frames, however it was split on its way. Holds only bytes that have arrived: a length that
+/// is announced costs nothing.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
@@ -120,7 +141,11 @@ pub struct Decoder {
 impl Decoder {
     /// Adds bytes as they arrived.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 && self.start >= self.buffer.len() / 2 {
+        if self.is_empty() {
+            self.buffer.clear();
+            self.buffer.shrink_to(KEPT);
+            self.start = 0;
+        } else if self.start >= self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
@@ -147,7 +172,7 @@ impl Decoder {
         Ok(Some(Frame { kind, payload }))
     }
 
-    /// Whether bytes of an incomplete frame are left.
+    /// Whether nothing is left: neither a frame nor a part of one.
     pub fn is_empty(&self) -> bool {
         self.start >= self.buffer.len()
     }
@@ -248,7 +273,7 @@ pub struct Job {
     /// The workspace, if any.
     #[serde(default)]
     pub workspace: Option<Workspace>,
-    /// Wall-clock limit for all stages, milliseconds.
+    /// Wall-clock limit for all stages, milliseconds; 0 is refused.
     pub timeout_ms: u64,
     /// Limit on the CPU time of all processes together, milliseconds.
     #[serde(default)]
@@ -285,4 +310,121 @@ pub struct Stage {
 /// Serialises a report for its frame.
 pub fn report_payload(report: &Report) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(report)
+}
+
+/// Reads the number of a [`Kind::StdoutGap`], [`Kind::StderrGap`] or [`Kind::StdinTaken`] frame; `None` when the payload
+/// has another length.
+pub fn count_payload(payload: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(payload.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_frame() -> impl Strategy<Value = Frame> {
+        (0..Kind::ALL.len(), proptest::collection::vec(any::<u8>(), 0..300))
+            .prop_map(|(kind, payload)| Frame { kind: Kind::ALL[kind], payload })
+    }
+
+    fn drain(decoder: &mut Decoder, into: &mut Vec<Frame>) {
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            into.push(frame);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_a_stream_gives_the_same_frames(
+            frames in proptest::collection::vec(any_frame(), 0..20),
+            cuts in proptest::collection::vec(1_usize..700, 1..40),
+        ) {
+            let mut wire = Vec::new();
+            for frame in &frames {
+                encode(frame.kind, &frame.payload, &mut wire);
+            }
+            let mut decoder = Decoder::default();
+            let mut got = Vec::new();
+            let mut rest = wire.as_slice();
+            for cut in cuts.into_iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                decoder.push(piece);
+                drain(&mut decoder, &mut got);
+                rest = after;
+            }
+            prop_assert!(decoder.is_empty());
+            prop_assert_eq!(got, frames);
+        }
+
+        #[test]
+        fn garbage_never_gives_more_than_it_held(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            let mut decoder = Decoder::default();
+            decoder.push(&bytes);
+            let mut seen = 0;
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                seen += HEADER + frame.payload.len();
+            }
+            prop_assert!(seen <= bytes.len());
+        }
+
+        #[test]
+        fn a_broken_stream_stays_broken(kind in any::<u8>(), more in proptest::collection::vec(any::<u8>(), 0..64)) {
+            prop_assume!(Kind::try_from(kind).is_err());
+            let mut decoder = Decoder::default();
+            decoder.push(&[kind, 0, 0, 0, 0]);
+            prop_assert_eq!(decoder.next_frame(), Err(ProtocolError::UnknownKind(kind)));
+            decoder.push(&more);
+            prop_assert_eq!(decoder.next_frame(), Err(ProtocolError::UnknownKind(kind)));
+        }
+    }
+
+    #[test]
+    fn every_kind_survives_its_byte() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::try_from(kind as u8), Ok(kind));
+        }
+        let known = (0..=u8::MAX).filter(|byte| Kind::try_from(*byte).is_ok()).count();
+        assert_eq!(known, Kind::ALL.len());
+    }
+
+    #[test]
+    fn an_announced_length_above_the_limit_is_refused_and_none_is_allocated_for() {
+        let mut decoder = Decoder::default();
+        decoder.push(&[Kind::Stdin as u8, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(decoder.next_frame(), Err(ProtocolError::TooLong(0xffff_ffff)));
+
+        let mut decoder = Decoder::default();
+        let announced = u32::try_from(MAX_PAYLOAD).unwrap().to_be_bytes();
+        decoder.push(&[&[Kind::Stdin as u8], announced.as_slice()].concat());
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert!(decoder.buffer.capacity() < 1024, "{}", decoder.buffer.capacity());
+    }
+
+    #[test]
+    fn a_large_frame_does_not_keep_its_memory() {
+        let mut wire = Vec::new();
+        encode(Kind::Job, &vec![b'x'; 4 * 1024 * 1024], &mut wire);
+        let mut decoder = Decoder::default();
+        decoder.push(&wire);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.len(), 4 * 1024 * 1024);
+        decoder.push(&[Kind::Cancel as u8]);
+        assert!(decoder.buffer.capacity() <= KEPT, "{}", decoder.buffer.capacity());
+    }
+
+    #[test]
+    fn a_job_needs_only_its_essentials_and_ignores_what_a_newer_caller_adds() {
+        let job: Job = serde_json::from_str(
+            r#"{"id":"x","stages":[{"name":"run","argv":["true"]}],"workdir":"/","run_as":{"ids":{"uid":1,"gid":2}},
+                "timeout_ms":1000,"from_the_future":true}"#,
+        )
+        .unwrap();
+        assert_eq!(job.run_as, RunAs::Ids { uid: 1, gid: 2 });
+        assert_eq!(job.on_output_limit, OnOutputLimit::Truncate);
+        assert!(!job.stdin && job.tty.is_none() && job.max_output.is_none());
+    }
 }

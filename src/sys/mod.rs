@@ -6,6 +6,11 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod file;
+pub mod fsuser;
 pub mod mount;
+pub mod readiness;
+pub mod signal;
 pub mod spawn;
+pub mod terminal;
 pub mod umask;
+pub mod wait;

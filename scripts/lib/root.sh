@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # lab_dir comes from common.sh
+# Debian trees made from packages alone: the lab's engine, and the base image where no registry answers.
+# Sourced after common.sh.
+
+suite=trixie
+base_tar=$lab_dir/cache/base.tar
+
+# make_base: the tree of debian:trixie-slim as a tarball, kept for every later use.
+make_base() {
+    if [[ -s $base_tar ]]; then return; fi
+    need debootstrap:debootstrap
+    local tree=$lab_dir/cache/base.new start log
+    start=$(now_ms)
+    log=$lab_dir/cache/debootstrap.log
+    mkdir -p "$lab_dir/cache/debs"
+    rm -rf "$tree"
+    say "fetching a Debian $suite base (about a minute; log: $log)"
+    # ca-certificates is there from the start, so that the extra CA of an intercepting network has its place.
+    debootstrap --variant=minbase --include=ca-certificates --cache-dir="$lab_dir/cache/debs" \
+        "$suite" "$tree" ${DINDCTL_DEBIAN_MIRROR:+"$DINDCTL_DEBIAN_MIRROR"} >"$log" 2>&1 ||
+        die "debootstrap failed: $(tail -n 1 "$log")" "see $log; another mirror goes into DINDCTL_DEBIAN_MIRROR"
+    slim "$tree"
+    tar -C "$tree" --numeric-owner -cf "$base_tar.new" .
+    mv "$base_tar.new" "$base_tar"
+    rm -rf "$tree"
+    say "Debian base ready after $(since "$start")"
+}
+
+# slim TREE: what the official slim images do as well: no documentation, no services started by packages, no package
+# lists or caches, and the same for every package that is installed later.
+slim() {
+    local tree=$1
+    printf '%s\n' 'path-exclude /usr/share/doc/*' 'path-include /usr/share/doc/*/copyright' \
+        'path-exclude /usr/share/man/*' 'path-exclude /usr/share/info/*' 'path-exclude /usr/share/lintian/*' \
+        'path-exclude /usr/share/locale/*' >"$tree/etc/dpkg/dpkg.cfg.d/docker"
+    printf '%s\n' 'force-unsafe-io' >"$tree/etc/dpkg/dpkg.cfg.d/docker-speedup"
+    # shellcheck disable=SC2016 # apt itself gets these words
+    printf '%s\n' 'Acquire::Languages "none";' 'Acquire::GzipIndexes "true";' \
+        'APT::AutoRemove::SuggestsImportant "false";' \
+        'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";' \
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };' \
+        >"$tree/etc/apt/apt.conf.d/docker-clean"
+    printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+    chmod 0755 "$tree/usr/sbin/policy-rc.d"
+    find "$tree/usr/share/doc" -depth -type f ! -name copyright -delete
+    find "$tree/usr/share/doc" -depth \( -type l -o -type d -empty \) -delete
+    rm -rf "$tree"/usr/share/{man,info,lintian,locale}/* "$tree"/var/lib/apt/lists/* \
+        "$tree"/var/cache/apt/archives/*.deb "$tree"/var/log/{apt/*,*.log} "$tree/etc/resolv.conf" "$tree/etc/hostname"
+    : >"$tree/etc/machine-id"
+}
+
+# make_root TREE PACKAGE…: the base with packages on top; the folder appears only when it is complete.
+make_root() {
+    local tree=$1 start log
+    shift
+    if [[ -d $tree ]]; then return; fi
+    make_base
+    start=$(now_ms)
+    log=$lab_dir/cache/packages.log
+    rm -rf "$tree.new"
+    mkdir -p "$tree.new"
+    tar -C "$tree.new" --numeric-owner -xf "$base_tar"
+    cp -L /etc/resolv.conf "$tree.new/etc/resolv.conf"
+    say "installing into $tree: $*"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    # A mount namespace of its own: proc is gone with it, whatever happens.
+    unshare --mount --propagation private bash -euc '
+        mount -t proc proc "$1/proc"
+        tree=$1
+        shift
+        export DEBIAN_FRONTEND=noninteractive
+        chroot "$tree" apt-get update
+        chroot "$tree" apt-get install -y --no-install-recommends "$@"
+    ' root "$tree.new" "$@" </dev/null >"$log" 2>&1 ||
+        die "packages could not be installed: $(grep -m 1 '^E:' "$log" || tail -n 1 "$log")" "see $log"
+    rm -rf "$tree.new"/var/lib/apt/lists/*
+    # Services of packages start nowhere in here, and dockerd writes to these folders only through mounts.
+    mv "$tree.new" "$tree"
+    say "packages ready after $(since "$start")"
+}

@@ -1,0 +1,216 @@
+/*!
+Preparing, binding and supervising: what `entrypoint` and `up` have in common.
+
+PID 1 does all of it in one thread: it looks, applies the plan, binds the sockets, and only then starts containerd and
+dockerd, which find everything in its place.
+*/
+mod addresses;
+mod files;
+mod services;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use self::addresses::Tcp;
+use super::config::Config;
+use super::failure::Failure;
+use super::say::{Level, Voice};
+use super::{Environment, preparation};
+use crate::engine::arguments::DaemonArguments;
+use crate::engine::daemon_json::{DaemonJson, is_swarm_member};
+use crate::engine::{containerd, dockerd, tls};
+use crate::init::signals;
+use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig};
+use crate::init::supervisor::Supervisor;
+use crate::prepare::Applied;
+use crate::prepare::sockets::Bound;
+
+/// Folder for everything that lives as long as the container.
+const RUN_DIR: &str = "/run/dindctl";
+
+/// Name of the user's command among the services.
+pub const COMMAND: &str = "command";
+
+/// What is the same for every command that supervises.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The environment; what is started gets it with `container` added.
+    pub environment: Environment,
+    /// The settings.
+    pub config: &'a Config,
+    /// How to speak.
+    pub voice: Voice,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// Which daemon runs.
+#[derive(Debug)]
+pub enum Daemon {
+    /// dockerd with our defaults and these arguments, on sockets that we bind.
+    Ours(Vec<OsString>),
+    /// Exactly this command line; dockerd binds its own sockets.
+    Explicit(Vec<OsString>),
+}
+
+/// Makes the user's command a service, given the environment that the preparation left.
+pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<ServiceSpec, Failure> + 'a;
+
+/// Runs daemon and command until the container ends, and gives its exit code.
+pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> u8 {
+    let voice = launch.voice;
+    match supervise(launch, daemon, command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(voice),
+    }
+}
+
+/// What the daemon's side of the container consists of.
+struct Parts {
+    services: Vec<ServiceSpec>,
+    listen: Vec<String>,
+    reload: Option<Box<dyn FnMut() -> Result<(), String>>>,
+    /// Kept open for as long as dockerd may have to be started again.
+    sockets: Bound,
+}
+
+fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
+    // Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
+    let signals = signals::catch_supervised()
+        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?;
+    let arguments = match &daemon {
+        Daemon::Ours(arguments) => DaemonArguments::parse(arguments.iter().cloned()),
+        Daemon::Explicit(line) => DaemonArguments::parse(line.iter().skip(1).cloned()),
+    };
+    let file = DaemonJson::read(Path::new("/"), &arguments)?;
+    let data_root = dockerd::data_root(&arguments, &file);
+    let containerd_root = containerd::root(&data_root);
+    let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
+    let before = Instant::now();
+    let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
+    let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
+
+    let parts = match daemon {
+        Daemon::Ours(_) => ours(&launch, &Ours { arguments, file, data_root, containerd_root, applied })?,
+        Daemon::Explicit(line) => explicit(&launch, line)?,
+    };
+    let mut services = parts.services;
+    let mut mode = RunMode::Daemon;
+    if let Some(command) = command {
+        let mut environment = launch.environment.clone();
+        point_to_socket(&mut environment, &parts.listen);
+        services.push(command(&environment)?);
+        mode = RunMode::Command(COMMAND.into());
+    }
+    let mut supervisor = SupervisorConfig::new(mode, services);
+    supervisor.daemon = Some(services::DOCKERD.into());
+    supervisor.started = launch.started;
+    supervisor.prepare_ms = prepare_ms;
+    supervisor.listen = parts.listen;
+    supervisor.runtime_dir = PathBuf::from(RUN_DIR);
+    supervisor.reload_hook = parts.reload;
+    supervisor.diagnose = Some(Box::new(services::diagnose));
+    if let Some(timeout) = launch.config.duration("daemon.stop_timeout") {
+        supervisor.stop_timeout = timeout;
+    }
+    if let Some(warning) = services::outer_limit_warning(&launch, supervisor.stop_timeout) {
+        launch.voice.say(Level::Warn, &warning);
+    }
+    let report = Supervisor::new(supervisor, signals, launch.voice.0)
+        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?
+        .run();
+    drop(parts.sockets);
+    Ok(report.code)
+}
+
+/// What is known when a daemon of ours is put together.
+struct Ours {
+    arguments: DaemonArguments,
+    file: DaemonJson,
+    data_root: PathBuf,
+    containerd_root: PathBuf,
+    applied: Applied,
+}
+
+/// dockerd with our defaults: sockets, merged configuration and containerd are ours.
+fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
+    let Ours { arguments, file, data_root, containerd_root, applied } = known;
+    let live_restore = match launch.config.get("daemon.live_restore") {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    let merged = file.merge(arguments, live_restore, is_swarm_member(data_root))?;
+    let mut tcp = Tcp::Plain;
+    let own_certificates = ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name));
+    let certificates = match tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new)) {
+        _ if own_certificates => None,
+        Ok(found) => found,
+        Err(missing) if missing.none && launch.config.get("daemon.listen").trim().is_empty() => {
+            launch.voice.say(Level::Warn, &format!("{missing}: TCP stays closed, the unix socket works"));
+            launch.voice.say(Level::Hint, &missing.hint());
+            tcp = Tcp::Closed;
+            None
+        }
+        Err(missing) => return Err(missing.into()),
+    };
+    if own_certificates || certificates.is_some() {
+        tcp = Tcp::Tls;
+    }
+    let addresses = addresses::addresses(addresses::Wishes {
+        setting: launch.config.get("daemon.listen"),
+        docker_host: launch.environment.text("DOCKER_HOST"),
+        tcp,
+        flags: &arguments.hosts,
+        file: &merged.hosts,
+    });
+    let group = arguments.group.clone().or_else(|| file.text("group").map(str::to_owned));
+    let bound = services::bind(launch, &addresses, group.as_deref(), tcp == Tcp::Tls)?;
+    let listen: Vec<String> = bound.listeners.iter().map(|listener| listener.address.to_string()).collect();
+
+    let merged_path = PathBuf::from(RUN_DIR).join("daemon.json");
+    files::replace(&merged_path, &merged.text())?;
+    let mut started = Vec::new();
+    let external = arguments.containerd.clone().or_else(|| file.text("containerd").map(str::to_owned));
+    let socket = Path::new(containerd::SOCKET);
+    let containerd_flag = if external.is_some() {
+        None
+    } else {
+        if containerd::answers(socket) {
+            launch.voice.say(Level::Info, &format!("using the containerd that answers at {}", socket.display()));
+        } else {
+            started.push(services::containerd(launch, containerd_root, socket)?);
+        }
+        Some(socket)
+    };
+    let mut line = dockerd::command_line(arguments, file, &merged_path, containerd_flag, certificates.as_ref());
+    let own_parent = arguments.flags.contains("cgroup-parent") || file.sets("cgroup-parent");
+    if let (Some(parent), false) = (&applied.cgroup_parent, own_parent) {
+        line.push("--cgroup-parent".into());
+        line.push(parent.into());
+    }
+    let ours = !started.is_empty();
+    started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
+    let reload = files::reload_hook(arguments.clone(), live_restore, data_root.clone(), merged_path);
+    Ok(Parts { services: started, listen, reload: Some(reload), sockets: bound })
+}
+
+/// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.
+fn explicit(launch: &Launch<'_>, line: Vec<OsString>) -> Result<Parts, Failure> {
+    let arguments = DaemonArguments::parse(line.iter().skip(1).cloned());
+    let listen = if arguments.hosts.is_empty() { vec![addresses::DEFAULT_SOCKET.to_owned()] } else { arguments.hosts };
+    let service = services::explicit_dockerd(launch, line)?;
+    Ok(Parts { services: vec![service], listen, reload: None, sockets: Bound::default() })
+}
+
+/// Tells the command where the daemon is when it is not where clients look by themselves.
+fn point_to_socket(environment: &mut Environment, listen: &[String]) {
+    let first = listen.iter().find(|address| address.starts_with("unix://"));
+    if let (None, Some(address)) = (environment.text("DOCKER_HOST"), first)
+        && !fs::exists("/var/run/docker.sock").unwrap_or(false)
+    {
+        environment.set("DOCKER_HOST", address.as_str());
+    }
+}

@@ -1,0 +1,132 @@
+/*!
+containerd and dockerd as services of PID 1.
+*/
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::super::config::Config;
+use super::super::config::keys::KEYS;
+use super::super::failure::Failure;
+use super::super::say::Level;
+use super::{Launch, RUN_DIR, files};
+use crate::engine::daemon_json::Merged;
+use crate::engine::{containerd as engine_containerd, diagnosis};
+use crate::init::outer;
+use crate::init::policy::{Restart, RestartPolicy};
+use crate::init::spec::{Diagnosis, LogFile, Milestone, Output, ServiceSpec, Sink, StopPlan};
+use crate::prepare::sockets::{self, Bound, SocketWishes};
+use crate::probe::Roots;
+use crate::sys::spawn::{Session, Spawn, find_program};
+
+/// Name of the daemon among the services.
+pub const DOCKERD: &str = "dockerd";
+const CONTAINERD: &str = "containerd";
+
+/// Longest time the daemon may take to switch live-restore off before it is stopped all the same.
+const RELOAD_LIMIT: Duration = Duration::from_secs(2);
+
+/// Binds every address, with owner and mode set before a client can connect.
+pub fn bind(launch: &Launch<'_>, addresses: &[String], group: Option<&str>, tls: bool) -> Result<Bound, Failure> {
+    let mode = u32::from_str_radix(launch.config.get("daemon.socket_mode"), 8).unwrap_or(0o660);
+    let group = group.unwrap_or(launch.config.get("daemon.socket_group"));
+    let wishes = SocketWishes { group: group.to_owned(), mode };
+    let addresses = sockets::parse(&addresses.join(","))?;
+    let bound = sockets::bind(&addresses, &wishes, &Roots::system())?;
+    for warning in bound.warnings.iter().chain(&sockets::insecure_warning(&addresses, tls)) {
+        launch.voice.say(Level::Warn, warning);
+    }
+    Ok(bound)
+}
+
+/// containerd on our own configuration.
+pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<ServiceSpec, Failure> {
+    let config = PathBuf::from(RUN_DIR).join("containerd.toml");
+    let level = if launch.config.get("log.level") == "debug" { "debug" } else { "warn" };
+    let text = engine_containerd::config(root, Path::new("/run/containerd"), socket, level);
+    files::replace(&config, &text)?;
+    let mut service = ServiceSpec::daemon(CONTAINERD, daemon(launch, engine_containerd::command_line(&config))?);
+    service.output = output(launch.config);
+    Ok(service)
+}
+
+/// dockerd on the sockets that we bound.
+pub fn dockerd(
+    launch: &Launch<'_>,
+    line: Vec<OsString>,
+    sockets: &Bound,
+    our_containerd: bool,
+    merged: &Merged,
+    merged_path: &Path,
+) -> Result<ServiceSpec, Failure> {
+    let mut spawn = daemon(launch, line)?;
+    spawn.listen_fds = sockets.listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect();
+    let mut service = ServiceSpec::daemon(DOCKERD, spawn);
+    service.output = output(launch.config);
+    if our_containerd {
+        // dockerd's first failed connection to containerd costs it a second of back-off.
+        service = service.after(CONTAINERD, Milestone::Ready);
+    }
+    if merged.live_restore && merged.live_restore_in_file {
+        service.stop = StopPlan {
+            prepare: Some(files::stop_hook(merged_path.to_owned(), merged.text_for_stop())),
+            reload_signal: Some(Signal::SIGHUP),
+            reload_timeout: RELOAD_LIMIT,
+            ..StopPlan::default()
+        };
+    }
+    Ok(service)
+}
+
+/// dockerd exactly as the user wrote it. An end of its own choice (exit code 0) is the end of the container.
+pub fn explicit_dockerd(launch: &Launch<'_>, line: Vec<OsString>) -> Result<ServiceSpec, Failure> {
+    let mut service = ServiceSpec::daemon(DOCKERD, daemon(launch, line)?);
+    service.output = output(launch.config);
+    service.restart = RestartPolicy::new(Restart::OnFailure);
+    Ok(service)
+}
+
+fn daemon(launch: &Launch<'_>, argv: Vec<OsString>) -> Result<Spawn, Failure> {
+    let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
+    let program = program(name, launch.environment.get("PATH"))?;
+    // A session of its own: a Ctrl-C at the terminal is for us, and we stop the daemons in order.
+    Ok(Spawn { program, argv, env: launch.environment.pairs().to_vec(), session: Session::New, ..Spawn::default() })
+}
+
+fn program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    find_program(name, path).ok_or_else(|| Failure {
+        message: format!("cannot start {}: not found in PATH", name.to_string_lossy()),
+        hint: Some("install the Docker engine in the image (Debian: docker.io; see images/dind/Dockerfile)".into()),
+        code: 127,
+    })
+}
+
+fn output(config: &Config) -> Output {
+    let path = config.get("log.daemon_file");
+    let file = (!path.is_empty()).then(|| LogFile {
+        path: path.into(),
+        max_size: config
+            .get("log.daemon_file_size")
+            .parse::<bytesize::ByteSize>()
+            .map_or(10 << 20, |size| size.as_u64()),
+        keep: config.get("log.daemon_file_count").parse().unwrap_or(3),
+    });
+    Output::Pump { sink: Sink::Stderr, file }
+}
+
+/// What the last lines of a service mean.
+pub fn diagnose(_service: &str, lines: &[String]) -> Option<Diagnosis> {
+    let found = diagnosis::diagnose(lines)?;
+    Some(Diagnosis { cause: found.cause.into(), hint: found.hint.into(), permanent: found.permanent })
+}
+
+/// The container's own limit on a stop must be longer than ours, or it ends the daemon in the middle.
+pub fn outer_limit_warning(launch: &Launch<'_>, ours: Duration) -> Option<String> {
+    outer::warning(ours, |name| {
+        let setting = KEYS.iter().find(|key| key.env == name).map(|key| launch.config.get(key.name));
+        setting.or_else(|| launch.environment.text(name)).filter(|value| !value.is_empty()).map(str::to_owned)
+    })
+}

@@ -1,0 +1,134 @@
+/*!
+`dindctl prepare` and `dindctl plan`: the preparation by itself, done or only told.
+*/
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::config::Config;
+use super::failure::Failure;
+use super::say::{Level, Voice, result};
+use super::{Environment, OutputFormat};
+use crate::engine::{containerd, dockerd};
+use crate::prepare::{self, Applied, Facts, Linux, Plan, TmpWish, Wants};
+use crate::probe::Roots;
+use crate::sys::spawn::{Spawn, exec, find_program};
+
+/// What was typed after `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+/// What was typed after `prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// The command that replaces this process when the preparation is done
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// What the settings ask of the preparation.
+pub fn wants(config: &Config, daemon: bool, data_root: PathBuf, containerd_root: PathBuf) -> Result<Wants, Failure> {
+    let tmp: TmpWish = config.get("prepare.tmp").parse().map_err(|why: String| Failure::new(why, "set DINDCTL_TMP"))?;
+    Ok(Wants { daemon, tmp, data_root, containerd_root, ..Wants::default() })
+}
+
+fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
+    let container = environment.text("container").map(str::to_owned);
+    let facts = Facts::gather(&Roots::system(), wants, container)?;
+    Ok(prepare::plan(&facts, wants))
+}
+
+/// Looks, plans and applies; what has to be said is said, and `environment` gets what the plan exports.
+pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
+    let plan = decide(wants, environment)?;
+    let applied = prepare::apply(&plan, &mut Linux::new())?;
+    for warning in &applied.warnings {
+        voice.say(Level::Warn, &warning.message);
+        if let Some(hint) = &warning.hint {
+            voice.say(Level::Hint, hint);
+        }
+    }
+    for step in &applied.steps {
+        voice.say(Level::Debug, &format!("{}: {:?} in {} µs", step.id, step.status, step.micros));
+        for note in &step.notes {
+            voice.say(Level::Debug, &format!("{}: {note}", step.id));
+        }
+    }
+    for (name, value) in &applied.environment {
+        environment.set(name, value.as_str());
+    }
+    Ok(applied)
+}
+
+/// `dindctl prepare [--] CMD…`.
+pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
+    let Some(name) = arguments.command.first() else {
+        // The script that this replaces answers the same way, with exit code 0; nothing was prepared for nobody.
+        voice.fail_with("no command given", Some("dindctl prepare -- CMD [ARG…]"));
+        return super::FAILED;
+    };
+    let mut environment = environment.clone();
+    let prepared = wants(config, false, dockerd::DEFAULT_DATA_ROOT.into(), containerd::DEFAULT_ROOT.into())
+        .and_then(|wants| apply(&wants, &mut environment, voice));
+    if let Err(failure) = prepared {
+        return failure.report(voice);
+    }
+    let Some(program) = find_program(name, environment.get("PATH")) else {
+        voice.fail_with(&format!("cannot run {}: not found in PATH", name.to_string_lossy()), None);
+        return 127;
+    };
+    let spawn = Spawn { program, argv: arguments.command, env: environment.into_pairs(), ..Spawn::default() };
+    Failure::from(exec(&spawn)).report(voice)
+}
+
+/// `dindctl plan`.
+pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
+    let data_root = PathBuf::from(dockerd::DEFAULT_DATA_ROOT);
+    let containerd_root = containerd::root(&data_root);
+    let plan = wants(config, true, data_root, containerd_root).and_then(|wants| decide(&wants, environment));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(failure) => return failure.report(voice),
+    };
+    match arguments.output {
+        OutputFormat::Json => result(&serde_json::json!(plan).to_string()),
+        OutputFormat::Text => result(&table(&plan)),
+    }
+    0
+}
+
+/// One block a step: what, found, what would be done, why.
+fn table(plan: &Plan) -> String {
+    let blocks: Vec<String> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let required = if step.required { "" } else { " (optional)" };
+            let mut lines = vec![
+                format!("{}: {}{required}", step.id, step.title),
+                format!("  found:  {}", step.found),
+                format!("  action: {}", words(&serde_json::json!(step.action))),
+                format!("  reason: {}", step.reason),
+            ];
+            lines.extend(step.hint.iter().map(|hint| format!("  hint:   {hint}")));
+            lines.join("\n")
+        })
+        .collect();
+    blocks.join("\n")
+}
+
+/// `kind name=value …`, from the form that programs get.
+fn words(action: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let kind = action.get("kind").map(text).unwrap_or_default().replace('_', " ");
+    let rest = action.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+    std::iter::once(kind)
+        .chain(rest.map(|(name, value)| format!("{name}={}", text(value))))
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,85 @@
+/*!
+`dindctl up`: the daemon and a command side by side. The container lives as long as the command.
+*/
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Environment;
+use super::daemon::{COMMAND, Daemon, Launch, run};
+use super::failure::Failure;
+use crate::init::spec::{Milestone, ServiceSpec};
+use crate::probe::{Roots, users};
+use crate::sys::spawn::{Identity, Session, Spawn, find_program};
+
+/// What was typed.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Run the command as this user (name or number); it may use the daemon's socket
+    #[arg(short, long, value_name = "NAME")]
+    user: Option<String>,
+    /// Start the command at once instead of when the daemon is ready
+    #[arg(long)]
+    no_wait: bool,
+    /// The command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub fn run_up(arguments: UpArgs, launch: Launch<'_>) -> u8 {
+    let UpArgs { user, no_wait, command } = arguments;
+    let group = launch.config.get("daemon.socket_group").to_owned();
+    let build = |environment: &Environment| service(&command, user.as_deref(), &group, no_wait, environment);
+    run(launch, Daemon::Ours(Vec::new()), Some(&build))
+}
+
+fn service(
+    command: &[OsString],
+    user: Option<&str>,
+    socket_group: &str,
+    no_wait: bool,
+    environment: &Environment,
+) -> Result<ServiceSpec, Failure> {
+    let mut environment = environment.clone();
+    let identity = user.map(|user| identity(user, socket_group, &mut environment)).transpose()?;
+    let name = command.first().map(OsString::as_os_str).unwrap_or_default();
+    let program = find_program(name, environment.get("PATH")).ok_or_else(|| Failure {
+        message: format!("cannot start {}: not found in PATH", name.to_string_lossy()),
+        hint: None,
+        code: 127,
+    })?;
+    let spawn = Spawn {
+        program,
+        argv: command.to_vec(),
+        env: environment.into_pairs(),
+        session: Session::Foreground,
+        identity,
+        ..Spawn::default()
+    };
+    let service = ServiceSpec::command(COMMAND, spawn);
+    Ok(if no_wait { service } else { service.after("dockerd", Milestone::Ready) })
+}
+
+/// User and groups of the command; `HOME`, `USER` and `LOGNAME` follow, as with `su -p` they would not.
+fn identity(name: &str, socket_group: &str, environment: &mut Environment) -> Result<Identity, Failure> {
+    let roots = Roots::system();
+    let known = users::users(&roots)?;
+    let all_groups = users::groups(&roots)?;
+    let user = users::find_user(&known, name).ok_or_else(|| {
+        Failure::new(
+            format!("there is no user {name:?} in /etc/passwd"),
+            "create the user in the image, or leave --user out",
+        )
+    })?;
+    let mut groups = users::supplementary(&all_groups, user);
+    if let Some(gid) = users::find_gid(&all_groups, socket_group)
+        && !groups.contains(&gid)
+    {
+        groups.push(gid);
+    }
+    environment.set("HOME", user.home.as_str());
+    environment.set("USER", user.name.as_str());
+    environment.set("LOGNAME", user.name.as_str());
+    Ok(Identity { uid: user.uid, gid: user.gid, groups })
+}

@@ -1,0 +1,86 @@
+/*!
+containerd as our own child: where its data is and the configuration it gets.
+*/
+use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// The socket that dockerd and `ctr` look for by default.
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Where containerd keeps data when no earlier daemon left any elsewhere.
+pub const DEFAULT_ROOT: &str = "/var/lib/containerd";
+
+/// Folder below dockerd's data root where a containerd that dockerd itself starts keeps its data.
+const MANAGED: &str = "containerd/daemon";
+
+/// Where the data is. A volume that was filled by the official image holds it below dockerd's data root, and engine 29
+/// keeps the images themselves there, so what is found there is used and never left behind.
+pub fn root(data_root: &Path) -> PathBuf {
+    let managed = data_root.join(MANAGED);
+    let used = managed.join("io.containerd.metadata.v1.bolt/meta.db").exists();
+    if used { managed } else { PathBuf::from(DEFAULT_ROOT) }
+}
+
+/// Whether a containerd already answers at `socket`; dockerd would use it, and so do we.
+pub fn answers(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+/// The configuration file. Left out are the Kubernetes interface, which nothing here speaks, and snapshotters that
+/// cannot work in a container and only cost start-up time (or stop it: devcontainers/features#1642).
+pub fn config(root: &Path, state: &Path, socket: &Path, level: &str) -> String {
+    const DISABLED: [&str; 8] = [
+        "io.containerd.grpc.v1.cri",
+        "io.containerd.cri.v1.images",
+        "io.containerd.cri.v1.runtime",
+        "io.containerd.snapshotter.v1.aufs",
+        "io.containerd.snapshotter.v1.btrfs",
+        "io.containerd.snapshotter.v1.devmapper",
+        "io.containerd.snapshotter.v1.erofs",
+        "io.containerd.snapshotter.v1.zfs",
+    ];
+    let mut config = toml::Table::new();
+    let text = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned());
+    config.insert("version".into(), toml::Value::Integer(2));
+    config.insert("root".into(), text(root));
+    config.insert("state".into(), text(state));
+    config.insert(
+        "disabled_plugins".into(),
+        DISABLED.iter().map(|name| toml::Value::String((*name).into())).collect::<Vec<_>>().into(),
+    );
+    config.insert("grpc".into(), toml::Table::from_iter([("address".to_owned(), text(socket))]).into());
+    config.insert(
+        "debug".into(),
+        toml::Table::from_iter([("level".to_owned(), toml::Value::String(level.into()))]).into(),
+    );
+    config.to_string()
+}
+
+/// The arguments, the name of the program first.
+pub fn command_line(config: &Path) -> Vec<OsString> {
+    vec!["containerd".into(), "--config".into(), config.into()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_a_containerd_that_dockerd_started_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(root(folder.path()), Path::new(DEFAULT_ROOT));
+        let bolt = folder.path().join("containerd/daemon/io.containerd.metadata.v1.bolt");
+        std::fs::create_dir_all(&bolt).unwrap();
+        std::fs::write(bolt.join("meta.db"), "x").unwrap();
+        assert_eq!(root(folder.path()), folder.path().join("containerd/daemon"));
+    }
+
+    #[test]
+    fn the_configuration_is_toml_that_names_our_places() {
+        let text = config(Path::new("/r"), Path::new("/s"), Path::new("/a \"b\".sock"), "warn");
+        let parsed: toml::Table = text.parse().unwrap();
+        assert_eq!(parsed["grpc"]["address"].as_str(), Some("/a \"b\".sock"));
+        assert_eq!(parsed["root"].as_str(), Some("/r"));
+    }
+}

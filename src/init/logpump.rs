@@ -1,0 +1,312 @@
+/*!
+The output of one service on its way through PID 1: from a pipe to our own stream, to the last lines kept for the
+report of a crash, and to a log file when one is asked for.
+
+One pipe serves the service for our whole life. Both of its ends stay with us, so that a process left over from an
+earlier start (a containerd shim) can still write and does not die of `SIGPIPE`.
+
+What waits for our reader is bounded: when it is full, the pipe is read no further, and the service waits in its own
+`write(2)` as it would without us. While stopping it is the other way round: the oldest lines go, because a service
+that is stuck in a write cannot end.
+*/
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag};
+
+use super::lines::{LastLines, LineSplitter};
+use super::logfile::RotatingFile;
+use super::outlet::PIECE;
+use super::spec::LogFile;
+
+/// Bytes of one service that wait for our reader.
+pub const ROOM: usize = 256 * 1024;
+
+/// Lines kept for the report of a crash, and their bytes.
+const LAST: (usize, usize) = (50, 16 * 1024);
+
+/// Longest line in the log file and among the last lines; longer ones come in pieces.
+const LONGEST_LINE: usize = 8 * 1024;
+
+/// Reads of one pipe in one turn, of at most [`PIECE`] bytes each.
+const READS_PER_TURN: usize = 64;
+
+/// The output of one service.
+#[derive(Debug)]
+pub struct Pump {
+    read: OwnedFd,
+    write: OwnedFd,
+    waiting: VecDeque<u8>,
+    splitter: LineSplitter,
+    last: LastLines,
+    file: Option<RotatingFile>,
+    file_failed: bool,
+    lossy: bool,
+    lost: u64,
+    flushing: bool,
+}
+
+impl Pump {
+    /// Makes the pipe and opens the log file. A log file that cannot be opened is told in the second value; the
+    /// service runs without it.
+    pub fn new(file: Option<LogFile>) -> Result<(Self, Option<String>), Errno> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (file, problem) = match file.map(RotatingFile::open) {
+            None => (None, None),
+            Some(Ok(file)) => (Some(file), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        let pump = Self {
+            read,
+            write,
+            waiting: VecDeque::new(),
+            splitter: LineSplitter::new(LONGEST_LINE),
+            last: LastLines::new(LAST.0, LAST.1),
+            file,
+            file_failed: false,
+            lossy: false,
+            lost: 0,
+            flushing: false,
+        };
+        Ok((pump, problem))
+    }
+
+    /// The service's end of the pipe.
+    pub fn child_end(&self) -> std::io::Result<OwnedFd> {
+        self.write.try_clone()
+    }
+
+    /// Descriptor to poll for input, while there is room for it.
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        self.has_room().then(|| self.read.as_fd())
+    }
+
+    fn has_room(&self) -> bool {
+        self.lossy || self.waiting.len() < ROOM
+    }
+
+    /// From now on the oldest lines are dropped when the reader stalls, instead of holding the service up.
+    pub fn set_lossy(&mut self) {
+        self.lossy = true;
+    }
+
+    /// Bytes dropped so far.
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Reads what there is and there is room for. Tells the first failure of the log file after a success.
+    pub fn read(&mut self) -> Option<String> {
+        let mut problem = None;
+        for _ in 0..READS_PER_TURN {
+            if !self.has_room() {
+                break;
+            }
+            let mut buffer = [0_u8; PIECE];
+            match nix::unistd::read(&self.read, &mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    self.flushing = false;
+                    self.waiting.extend(bytes);
+                    problem = self.split(bytes).or(problem);
+                    self.drop_oldest();
+                }
+                Err(Errno::EINTR) => {}
+                // EAGAIN: all read. We hold the other end, so nothing else can be wrong with it.
+                Err(_) => break,
+            }
+        }
+        problem
+    }
+
+    /// The process has died: takes all that it left in the pipe, even beyond the room, and lets its unfinished last
+    /// line go out as it is.
+    pub fn drain(&mut self) -> Option<String> {
+        let lossy = std::mem::replace(&mut self.lossy, true);
+        let problem = self.read();
+        self.lossy = lossy;
+        self.flushing = true;
+        let mut splitter = std::mem::replace(&mut self.splitter, LineSplitter::new(LONGEST_LINE));
+        let mut rest = Vec::new();
+        splitter.finish(|line| rest.extend_from_slice(line));
+        if !rest.is_empty() {
+            self.waiting.push_back(b'\n');
+            return self.line(&rest).or(problem);
+        }
+        problem
+    }
+
+    fn split(&mut self, bytes: &[u8]) -> Option<String> {
+        let mut splitter = std::mem::replace(&mut self.splitter, LineSplitter::new(0));
+        let mut problem = None;
+        splitter.push(bytes, |line| problem = self.line(line).or(problem.take()));
+        self.splitter = splitter;
+        problem
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<String> {
+        self.last.push(line);
+        let failed = self.file.as_mut()?.line(line).err();
+        let problem = failed.as_ref().filter(|_| !self.file_failed).map(ToString::to_string);
+        self.file_failed = failed.is_some();
+        problem
+    }
+
+    fn drop_oldest(&mut self) {
+        while self.lossy && self.waiting.len() > ROOM {
+            let excess = self.waiting.len() - ROOM;
+            // Up to the end of a line, so that the reader does not get half of one.
+            let end = self.waiting.iter().skip(excess).position(|byte| *byte == b'\n');
+            let length = end.map_or(self.waiting.len(), |place| excess + place + 1);
+            self.waiting.drain(..length);
+            self.lost = self.lost.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Whether a whole line, or a piece of one that is too long, waits for our reader.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.len() >= PIECE
+            || (self.flushing && !self.waiting.is_empty())
+            || self.waiting.iter().any(|byte| *byte == b'\n')
+    }
+
+    /// Moves whole lines of at most [`PIECE`] bytes into `piece`, which is empty; a longer line goes in pieces.
+    pub fn take(&mut self, piece: &mut Vec<u8>) {
+        let window = self.waiting.iter().take(PIECE).enumerate();
+        let end = window.filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1).next_back();
+        let length = match end {
+            Some(end) => end,
+            None if self.is_waiting() => self.waiting.len().min(PIECE),
+            None => 0,
+        };
+        piece.extend(self.waiting.drain(..length));
+    }
+
+    /// Forgets what waits: nobody can read it.
+    pub fn discard(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The last lines of the present process.
+    pub fn last_lines(&self) -> Vec<String> {
+        self.last.to_vec()
+    }
+
+    /// A new process begins.
+    pub fn begin(&mut self) {
+        self.last.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn pump() -> (Pump, std::fs::File) {
+        let (pump, problem) = Pump::new(None).unwrap();
+        assert_eq!(problem, None);
+        let end = pump.child_end().unwrap();
+        // The service would block in a full pipe; the test wants to go on.
+        nix::fcntl::fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        (pump, end.into())
+    }
+
+    fn taken(pump: &mut Pump) -> String {
+        let mut piece = Vec::new();
+        pump.take(&mut piece);
+        String::from_utf8(piece).unwrap()
+    }
+
+    /// Writes lines until the pipe takes no more, with the pump reading.
+    fn flood(pump: &mut Pump, end: &mut std::fs::File, bytes: usize) -> usize {
+        let mut written = 0;
+        while written < bytes {
+            if let Ok(count) = end.write(&[b"y".repeat(99), b"\n".to_vec()].concat()) {
+                written += count;
+                continue;
+            }
+            let before = (pump.waiting.len(), pump.lost());
+            pump.read();
+            if before == (pump.waiting.len(), pump.lost()) {
+                break;
+            }
+        }
+        written
+    }
+
+    #[test]
+    fn only_whole_lines_go_out_until_the_process_is_dead() {
+        let (mut pump, mut end) = pump();
+        end.write_all(b"one\ntwo\nthr").unwrap();
+        pump.read();
+        assert_eq!(taken(&mut pump), "one\ntwo\n");
+        assert_eq!(taken(&mut pump), "");
+        end.write_all(b"ee").unwrap();
+        pump.drain();
+        assert_eq!(taken(&mut pump), "three\n");
+        assert_eq!(pump.last_lines(), ["one", "two", "three"]);
+    }
+
+    #[test]
+    fn a_full_buffer_holds_the_service_up() {
+        let (mut pump, mut end) = pump();
+        let written = flood(&mut pump, &mut end, 10 * ROOM);
+        assert!(written < 2 * ROOM, "{written}");
+        assert!(pump.awaited().is_none());
+        assert!(pump.waiting.len() < ROOM + PIECE);
+        assert_eq!(pump.lost(), 0);
+        taken(&mut pump);
+        taken(&mut pump);
+        assert!(pump.awaited().is_some(), "room again");
+    }
+
+    #[test]
+    fn a_lossy_pump_never_holds_up_and_keeps_the_newest_whole_lines() {
+        let (mut pump, mut end) = pump();
+        pump.set_lossy();
+        assert!(flood(&mut pump, &mut end, 4 * ROOM) >= 4 * ROOM);
+        end.write_all(b"last\n").unwrap();
+        pump.read();
+        assert!(pump.lost() > 0 && pump.waiting.len() <= ROOM);
+        let mut all = String::new();
+        while pump.is_waiting() {
+            all.push_str(&taken(&mut pump));
+        }
+        assert!(all.ends_with("last\n") && all.lines().next().unwrap().len() == 99);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_the_memory() {
+        let (mut pump, mut end) = pump();
+        end.write_all(&b"z".repeat(PIECE + 10)).unwrap();
+        pump.read();
+        assert_eq!(taken(&mut pump).len(), PIECE);
+        assert!(!pump.is_waiting());
+    }
+
+    #[test]
+    fn lines_are_copied_to_the_file_and_its_failure_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d/service.log");
+        let spec = LogFile { path: path.clone(), max_size: 1 << 20, keep: 1 };
+        let (mut pump, problem) = Pump::new(Some(spec)).unwrap();
+        assert_eq!(problem, None);
+        let mut end = std::fs::File::from(pump.child_end().unwrap());
+        end.write_all(b"kept\n").unwrap();
+        assert_eq!(pump.read(), None);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n");
+
+        let full = LogFile { path: "/dev/full".into(), max_size: 1 << 20, keep: 1 };
+        let (mut pump, _) = Pump::new(Some(full)).unwrap();
+        let mut end = std::fs::File::from(pump.child_end().unwrap());
+        end.write_all(b"a\nb\n").unwrap();
+        assert!(pump.read().unwrap().contains("/dev/full"));
+        end.write_all(b"c\n").unwrap();
+        assert_eq!(pump.read(), None);
+    }
+}

@@ -1,0 +1,268 @@
+/*!
+Whether a service that died is started again, and when.
+
+The rule is keyed on readiness, as s6's is, and not on uptime: a daemon that takes a minute to fail has failed just
+as much as one that fails at once, and one that served its clients and was killed should be back without delay.
+
+A life is **good** when the service was ready for longer than [`RestartPolicy::min_ready`] in it.
+After a good life it is started again at once. After a bad one it waits `first_delay`, and twice as long after each
+further bad one, up to `max_delay`. It is given up after `max_failures` bad lives in a row, or after
+`max_deaths` deaths of any kind within `window`, or at once when the cause is known to be permanent.
+*/
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+/// Which ends of a process lead to a new start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Every one.
+    Always,
+    /// Every one but exit code 0.
+    OnFailure,
+    /// None: when it ends it has ended.
+    Never,
+}
+
+/// When a service that died is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Which ends count.
+    pub restart: Restart,
+    /// A service that was ready for longer than this is started again without delay.
+    pub min_ready: Duration,
+    /// Delay after the first bad life.
+    pub first_delay: Duration,
+    /// The longest delay.
+    pub max_delay: Duration,
+    /// Bad lives in a row after which it is given up; 0 never gives up.
+    pub max_failures: u32,
+    /// Deaths of any kind within `window` after which it is given up; 0 never gives up.
+    pub max_deaths: u32,
+    /// Length of the window for `max_deaths`.
+    pub window: Duration,
+}
+
+impl RestartPolicy {
+    /// The defaults of every number, for this choice of ends.
+    pub const fn new(restart: Restart) -> Self {
+        Self {
+            restart,
+            min_ready: Duration::from_secs(1),
+            first_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(10),
+            max_failures: 5,
+            max_deaths: 30,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One life of a process, as far as the policy cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How long it had been ready when it died; `None`: it never was.
+    pub ready_for: Option<Duration>,
+    /// Whether it ended with exit code 0.
+    pub success: bool,
+    /// Whether the cause of its death is known to stay (a missing program or privilege).
+    pub permanent: bool,
+}
+
+/// The deaths of one service so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    failures: u32,
+    deaths: VecDeque<Duration>,
+}
+
+impl History {
+    /// Bad lives in a row up to now.
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+/// Why a service is not started again although its policy would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// So many bad lives in a row.
+    CrashLoop {
+        /// Their number.
+        deaths: u32,
+    },
+    /// So many deaths in so short a time, even if it was ready between them.
+    TooOften {
+        /// Their number.
+        deaths: u32,
+        /// The time they fell into.
+        window: Duration,
+    },
+    /// Starting it again cannot help.
+    Permanent,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CrashLoop { deaths } => write!(f, "died {deaths} times in a row without getting to work"),
+            Self::TooOften { deaths, window } => write!(f, "died {deaths} times within {} s", window.as_secs()),
+            Self::Permanent => f.write_str("cannot work here"),
+        }
+    }
+}
+
+/// What follows from a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Start again after this time.
+    Restart {
+        /// Zero means at once.
+        after: Duration,
+    },
+    /// It has ended, and that is what was wanted of it.
+    End,
+    /// Start it no more; the container ends because of it.
+    GiveUp(Reason),
+}
+
+impl RestartPolicy {
+    /// Decides about a death at `now` (time since any fixed moment) and notes it in `history`.
+    pub fn decide(&self, history: &mut History, now: Duration, life: Life) -> Decision {
+        let ends = match self.restart {
+            Restart::Always => false,
+            Restart::OnFailure => life.success,
+            Restart::Never => true,
+        };
+        if ends {
+            return Decision::End;
+        }
+        let good = life.ready_for.is_some_and(|time| time > self.min_ready);
+        history.failures = if good { 0 } else { history.failures.saturating_add(1) };
+        history.deaths.push_back(now);
+        while history.deaths.front().is_some_and(|death| now.saturating_sub(*death) > self.window) {
+            history.deaths.pop_front();
+        }
+        let recent = u32::try_from(history.deaths.len()).unwrap_or(u32::MAX);
+        if life.permanent && life.ready_for.is_none() {
+            Decision::GiveUp(Reason::Permanent)
+        } else if self.max_failures != 0 && history.failures >= self.max_failures {
+            Decision::GiveUp(Reason::CrashLoop { deaths: history.failures })
+        } else if self.max_deaths != 0 && recent >= self.max_deaths {
+            Decision::GiveUp(Reason::TooOften { deaths: recent, window: self.window })
+        } else {
+            Decision::Restart { after: self.delay(history.failures) }
+        }
+    }
+
+    /// Delay before the next start after `failures` bad lives in a row.
+    fn delay(&self, failures: u32) -> Duration {
+        match failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+                self.first_delay.saturating_mul(factor).min(self.max_delay)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    const BAD: Life = Life { ready_for: None, success: false, permanent: false };
+    const GOOD: Life = Life { ready_for: Some(Duration::from_secs(5)), success: false, permanent: false };
+
+    fn minute(number: u64) -> Duration {
+        Duration::from_secs(60 * number)
+    }
+
+    #[test]
+    fn bad_lives_double_the_delay_and_the_fifth_is_the_last() {
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        for expected in [100, 200, 400, 800] {
+            let decision = policy.decide(&mut history, Duration::ZERO, BAD);
+            assert_eq!(decision, Decision::Restart { after: Duration::from_millis(expected) });
+        }
+        let last = policy.decide(&mut history, Duration::ZERO, BAD);
+        assert_eq!(last, Decision::GiveUp(Reason::CrashLoop { deaths: 5 }));
+    }
+
+    #[test]
+    fn a_good_life_is_followed_at_once_and_forgives() {
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        policy.decide(&mut history, Duration::ZERO, BAD);
+        assert_eq!(policy.decide(&mut history, minute(1), GOOD), Decision::Restart { after: Duration::ZERO });
+        assert_eq!(history.failures(), 0);
+    }
+
+    #[test]
+    fn ready_for_exactly_the_minimum_is_not_yet_good() {
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        let life = Life { ready_for: Some(policy.min_ready), ..BAD };
+        assert_eq!(policy.decide(&mut history, minute(1), life), Decision::Restart { after: policy.first_delay });
+    }
+
+    #[test]
+    fn good_lives_that_end_too_often_end_in_giving_up() {
+        let policy = RestartPolicy { max_deaths: 3, ..RestartPolicy::new(Restart::Always) };
+        let mut history = History::default();
+        for second in [0, 10] {
+            let decision = policy.decide(&mut history, Duration::from_secs(second), GOOD);
+            assert_eq!(decision, Decision::Restart { after: Duration::ZERO });
+        }
+        let decision = policy.decide(&mut history, Duration::from_secs(60), GOOD);
+        assert_eq!(decision, Decision::GiveUp(Reason::TooOften { deaths: 3, window: policy.window }));
+    }
+
+    #[test]
+    fn a_permanent_cause_counts_only_before_readiness() {
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        let late = policy.decide(&mut history, Duration::ZERO, Life { permanent: true, ..GOOD });
+        assert_eq!(late, Decision::Restart { after: Duration::ZERO });
+        let early = policy.decide(&mut history, Duration::ZERO, Life { permanent: true, ..BAD });
+        assert_eq!(early, Decision::GiveUp(Reason::Permanent));
+    }
+
+    #[rstest]
+    #[case(Restart::Never, false, true)]
+    #[case(Restart::Never, true, true)]
+    #[case(Restart::OnFailure, true, true)]
+    #[case(Restart::OnFailure, false, false)]
+    #[case(Restart::Always, true, false)]
+    fn the_choice_of_ends(#[case] restart: Restart, #[case] success: bool, #[case] ends: bool) {
+        let decision = RestartPolicy::new(restart).decide(&mut History::default(), minute(1), Life { success, ..BAD });
+        assert_eq!(decision == Decision::End, ends);
+    }
+
+    proptest! {
+        #[test]
+        fn delays_stay_within_their_bounds_and_never_shrink(deaths in 1_u32..200) {
+            let policy = RestartPolicy { max_failures: 0, max_deaths: 0, ..RestartPolicy::new(Restart::Always) };
+            let (mut history, mut before) = (History::default(), Duration::ZERO);
+            for _ in 0..deaths {
+                let Decision::Restart { after } = policy.decide(&mut history, Duration::ZERO, BAD) else {
+                    return Err(TestCaseError::fail("gave up without a limit"));
+                };
+                prop_assert!(after >= before && after >= policy.first_delay && after <= policy.max_delay);
+                before = after;
+            }
+        }
+
+        #[test]
+        fn the_memory_of_deaths_is_bounded_by_the_window(times in proptest::collection::vec(0_u64..10_000, 1..300)) {
+            let policy = RestartPolicy { max_failures: 0, max_deaths: 0, ..RestartPolicy::new(Restart::Always) };
+            let (mut history, mut times) = (History::default(), times);
+            times.sort_unstable();
+            for time in times {
+                let now = Duration::from_secs(time);
+                policy.decide(&mut history, now, GOOD);
+                prop_assert!(history.deaths.iter().all(|death| now.saturating_sub(*death) <= policy.window));
+            }
+        }
+    }
+}

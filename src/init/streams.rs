@@ -1,0 +1,72 @@
+/*!
+Both output streams of PID 1, shared by the services that are pumped and by our own lines.
+*/
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::logpump::Pump;
+use super::outlet::Outlet;
+use super::say::{Level, Logger, Say, unix_time};
+use super::spec::Sink;
+
+/// Standard output and error.
+#[derive(Debug)]
+pub struct Streams {
+    stdout: Outlet,
+    stderr: Outlet,
+    say: Say,
+    /// Which service goes first in the next turn, so that a chatty one cannot starve the others.
+    first: usize,
+}
+
+impl Streams {
+    /// Opens the process's own streams.
+    pub fn open(say: Say) -> Self {
+        Self {
+            stdout: Outlet::open(std::io::stdout().as_fd()),
+            stderr: Outlet::open(std::io::stderr().as_fd()),
+            say,
+            first: 0,
+        }
+    }
+
+    /// Writes what the readers take now: our own lines, then a piece of each service in turn.
+    pub fn turn(&mut self, pumps: &mut [(Sink, &mut Pump)]) {
+        let dropped = self.stderr.take_dropped();
+        if dropped > 0 && !self.stderr.is_pending() {
+            self.warn(&format!("{dropped} lines of dindctl were dropped, because nobody read standard error"));
+        }
+        let count = pumps.len().max(1);
+        for (sink, outlet) in [(Sink::Stdout, &mut self.stdout), (Sink::Stderr, &mut self.stderr)] {
+            let first = &mut self.first;
+            outlet.turn(|piece| {
+                for _ in 0..count {
+                    *first = (*first + 1) % count;
+                    if let Some((of, pump)) = pumps.get_mut(*first)
+                        && *of == sink
+                    {
+                        pump.take(piece);
+                        if !piece.is_empty() {
+                            return;
+                        }
+                    }
+                }
+            });
+            if outlet.is_dead() {
+                pumps.iter_mut().filter(|(of, _)| *of == sink).for_each(|(_, pump)| pump.discard());
+            }
+        }
+    }
+
+    /// Descriptors to poll for room.
+    pub fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.stdout, &self.stderr].into_iter().filter_map(Outlet::awaited)
+    }
+}
+
+impl Logger for Streams {
+    fn log(&mut self, level: Level, message: &str) {
+        if let Some(line) = self.say.render(level, message, unix_time()) {
+            self.stderr.say(&line);
+        }
+    }
+}

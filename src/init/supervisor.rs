@@ -1,0 +1,307 @@
+/*!
+The shell around the decisions of this room: one loop that takes signals, deaths, notices and lines, feeds them to
+the state machines, and does what those say.
+
+[`effects`] feeds the machines, [`stopping`] is the way down, [`forwarding`] passes signals on, [`state_file`] tells
+the world. Once the first process runs nothing here may fail: whatever goes wrong is said, and the loop goes on.
+*/
+mod effects;
+mod forwarding;
+mod state_file;
+mod stopping;
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use self::state_file::StateFile;
+use super::event_loop::{until_earliest, wait};
+use super::logpump::Pump;
+use super::notify::{Notice, NotifyError, NotifySocket};
+use super::outer;
+use super::reaper::{adopt_orphans, harvest_children};
+use super::report::{ExitReason, ExitReport};
+use super::say::{Logger, Say};
+use super::service::Event;
+use super::shutdown::Shutdown;
+use super::signals::{Duty, duty};
+use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, Sink, SupervisorConfig};
+use super::state::{Phase, STATE_SCHEMA, SupervisorState};
+use super::streams::Streams;
+use super::unit::Unit;
+use crate::sys::signal::SignalPipe;
+use crate::sys::wait::Death;
+
+/// Why the supervisor could not begin. Nothing has been started then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The services do not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No socket for notices.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// No pipe for the output of a service.
+    #[error("cannot create the log pipe of {service}: {errno}")]
+    Pipe {
+        /// Its name.
+        service: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// We are not PID 1 and could not become a subreaper.
+    #[error("cannot become a subreaper (PR_SET_CHILD_SUBREAPER): {0}")]
+    Subreaper(Errno),
+}
+
+/// PID 1 of a container with services.
+pub struct Supervisor {
+    units: Vec<Unit>,
+    mode: RunMode,
+    daemon: Option<usize>,
+    stop_timeout: Duration,
+    diagnose: Option<Diagnose>,
+    reload_hook: Option<ReloadHook>,
+    signals: SignalPipe,
+    notify: Option<NotifySocket>,
+    streams: Streams,
+    epoch: Instant,
+    state: StateFile,
+    shutdown: Option<(Shutdown, ExitReason)>,
+    killed: Vec<String>,
+    orphans: u64,
+    more_dead: bool,
+}
+
+impl Supervisor {
+    /// Sets everything up and starts nothing yet. `signals` come from [`super::signals::catch_supervised`].
+    pub fn new(config: SupervisorConfig, signals: SignalPipe, say: Say) -> Result<Self, StartError> {
+        config.check()?;
+        adopt_orphans().map_err(StartError::Subreaper)?;
+        let mut streams = Streams::open(say);
+        if let Some(warning) = outer::warning(config.stop_timeout, |name| std::env::var(name).ok()) {
+            streams.warn(&warning);
+        }
+        let notify = bind_notify(&config, &mut streams)?;
+        let mut units = Vec::with_capacity(config.services.len());
+        for spec in config.services {
+            let service = spec.name.clone();
+            let (unit, problem) = Unit::new(spec).map_err(|errno| StartError::Pipe { service, errno })?;
+            if let Some(problem) = problem {
+                streams.warn(&problem);
+            }
+            units.push(unit);
+        }
+        let daemon = config.daemon.and_then(|name| units.iter().position(|unit| unit.spec.name == name));
+        let current = SupervisorState {
+            schema: STATE_SCHEMA.to_owned(),
+            pid: Pid::this().as_raw(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            stopping: false,
+            prepare_ms: config.prepare_ms,
+            ready_ms: None,
+            listen: config.listen,
+            services: Vec::new(),
+        };
+        Ok(Self {
+            units,
+            mode: config.mode,
+            daemon,
+            stop_timeout: config.stop_timeout,
+            diagnose: config.diagnose,
+            reload_hook: config.reload_hook,
+            signals,
+            notify,
+            streams,
+            epoch: Instant::now(),
+            state: StateFile {
+                path: config.state_path,
+                current,
+                written: None,
+                failed: false,
+                started: config.started,
+            },
+            shutdown: None,
+            killed: Vec::new(),
+            orphans: 0,
+            // Children that died before we caught SIGCHLD told nobody.
+            more_dead: true,
+        })
+    }
+
+    /// Runs the services until the container is to end, stops what is left, and tells how it ended.
+    pub fn run(mut self) -> ExitReport {
+        loop {
+            self.take_signals();
+            self.take_notices();
+            if self.more_dead {
+                self.reap();
+            }
+            self.fire_timers();
+            self.start_what_waits();
+            if self.go_on_stopping() {
+                break;
+            }
+            self.move_lines();
+            self.write_state();
+            self.wait();
+        }
+        self.finish()
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn take_signals(&mut self) {
+        for number in self.signals.drain() {
+            match duty(number) {
+                Some(Duty::Reap) => self.reap(),
+                Some(Duty::Stop) => self.asked_to_stop(number),
+                Some(Duty::Reload) => self.reload(number),
+                Some(Duty::Forward) => self.forward(number),
+                None => {}
+            }
+        }
+    }
+
+    /// Collects the dead, and hears what they said before they died: their notices are in the socket already.
+    fn reap(&mut self) {
+        match harvest_children() {
+            Ok(harvest) => {
+                self.more_dead = harvest.more;
+                if !harvest.deaths.is_empty() {
+                    self.take_notices();
+                }
+                for death in harvest.deaths {
+                    self.died(death);
+                }
+            }
+            Err(errno) => {
+                self.more_dead = false;
+                self.streams.error(&format!("cannot collect dead children: {errno}"));
+            }
+        }
+    }
+
+    fn died(&mut self, death: Death) {
+        let Some(index) = self.units.iter().position(|unit| unit.machine.pid() == Some(death.pid)) else {
+            self.orphans = self.orphans.saturating_add(1);
+            return;
+        };
+        let Some(unit) = self.units.get_mut(index) else { return };
+        let problem = unit.pump.as_mut().and_then(Pump::drain);
+        if let (Some(diagnose), false) = (&self.diagnose, death.exit.is_success()) {
+            unit.diagnosis = diagnose(&unit.spec.name, &unit.last_lines());
+        }
+        let permanent = unit.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.permanent);
+        if let Some(problem) = problem {
+            self.streams.warn(&problem);
+        }
+        self.handle(index, Event::Exited { exit: death.exit, permanent });
+    }
+
+    fn take_notices(&mut self) {
+        let Some(socket) = &self.notify else { return };
+        for notification in socket.receive() {
+            let of =
+                |unit: &Unit| unit.spec.readiness == Readiness::Notify && unit.machine.pid() == Some(notification.pid);
+            let Some(index) = self.units.iter().position(of) else {
+                let pid = notification.pid;
+                self.streams.debug(&format!("a notice of process {pid}, which is no service, was ignored"));
+                continue;
+            };
+            let event = match notification.notice {
+                Notice::Ready => Event::NotifyReady,
+                Notice::Reloading => Event::NotifyReloading,
+                Notice::Stopping => Event::NotifyStopping,
+            };
+            self.handle(index, event);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.now();
+        for index in 0..self.units.len() {
+            let due = |unit: &Unit| unit.machine.timer().is_some_and(|moment| moment <= now);
+            if self.units.get(index).is_some_and(due) {
+                self.handle(index, Event::TimerFired);
+            }
+        }
+    }
+
+    fn start_what_waits(&mut self) {
+        for index in 0..self.units.len() {
+            let Some(unit) = self.units.get(index) else { return };
+            if self.shutdown.is_none() && unit.machine.phase() == Phase::Waiting {
+                let reached = unit.spec.after.iter().all(|after| {
+                    self.units.iter().any(|other| other.spec.name == after.service && other.reached(after.milestone))
+                });
+                if reached {
+                    self.handle(index, Event::Begin);
+                }
+            }
+        }
+    }
+
+    fn move_lines(&mut self) {
+        let mut problems = Vec::new();
+        let mut pumps: Vec<(Sink, &mut Pump)> = Vec::with_capacity(self.units.len());
+        for unit in &mut self.units {
+            let sink = unit.sink();
+            if let Some(pump) = &mut unit.pump {
+                problems.extend(pump.read());
+                pumps.push((sink, pump));
+            }
+        }
+        for problem in problems {
+            self.streams.warn(&problem);
+        }
+        self.streams.turn(&mut pumps);
+    }
+
+    fn write_state(&mut self) {
+        self.state.current.services = self.units.iter().map(Unit::state).collect();
+        if let Some(problem) = self.state.write() {
+            self.streams.warn(&problem);
+        }
+    }
+
+    fn wait(&mut self) {
+        let now = self.now();
+        let mut moments: Vec<Duration> = self.units.iter().filter_map(|unit| unit.machine.timer()).collect();
+        moments.extend(self.shutdown.as_ref().and_then(|(shutdown, _)| shutdown.timer(now)));
+        moments.extend(self.more_dead.then_some(now));
+        let waited = self.poll(until_earliest(now, moments));
+        if let Err(errno) = waited {
+            // EINVAL or ENOMEM: nothing to be done about either, and a loop without a pause would eat a core.
+            self.streams.error(&format!("cannot wait for events: {errno}"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn poll(&self, time: Option<Duration>) -> Result<(), Errno> {
+        use std::os::fd::AsFd;
+        let mut readable = vec![self.signals.as_fd()];
+        readable.extend(self.notify.as_ref().map(AsFd::as_fd));
+        readable.extend(self.units.iter().filter_map(|unit| unit.pump.as_ref()?.awaited()));
+        let writable: Vec<_> = self.streams.awaited().collect();
+        wait(&readable, &writable, time)
+    }
+}
+
+/// The socket for notices, if any service sends them.
+fn bind_notify(config: &SupervisorConfig, log: &mut impl Logger) -> Result<Option<NotifySocket>, NotifyError> {
+    let mut notifying = config.services.iter().filter(|service| service.readiness == Readiness::Notify).peekable();
+    if notifying.peek().is_none() {
+        return Ok(None);
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    let for_everyone = notifying.any(|service| service.spawn.identity.as_ref().is_some_and(|user| user.uid != own));
+    let socket = NotifySocket::bind(&config.runtime_dir, for_everyone)?;
+    if let Some(reason) = &socket.fallback {
+        log.debug(&format!("{reason}; using an abstract notification socket"));
+    }
+    Ok(Some(socket))
+}

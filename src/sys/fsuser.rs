@@ -1,0 +1,74 @@
+/*!
+Touching files as another user without becoming that user.
+
+The sandbox agent is root without `CAP_CHOWN` and `CAP_DAC_OVERRIDE`: it cannot give files away, but it can create
+them with the file system identity of their owner (`setfsuid(2)`, which needs `CAP_SETUID`). The real and effective
+ids stay, so nobody gains the right to signal or trace the agent meanwhile.
+*/
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, getgid, getuid, setfsgid, setfsuid, setgroups};
+
+use super::spawn::Identity;
+
+/// While this lives, the calling thread meets the file system as another user. Only for single-threaded processes.
+#[derive(Debug)]
+#[must_use = "the identity is given back when this is dropped"]
+pub struct FsUser {
+    back: (Uid, Gid),
+}
+
+impl FsUser {
+    /// Takes on the file system identity, with exactly its supplementary groups. These are not given back: whoever
+    /// acts for other users should have none of its own.
+    pub fn assume(identity: &Identity) -> Result<Self, Errno> {
+        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+        let back = (getuid(), getgid());
+        if back != (uid, gid) {
+            let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+            setgroups(&groups)?;
+        }
+        let guard = Self { back };
+        // These two calls return the previous value, not success; asking for an impossible id only reads it.
+        setfsgid(gid);
+        setfsuid(uid);
+        let unchanged = (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)));
+        if unchanged == (uid, gid) { Ok(guard) } else { Err(Errno::EPERM) }
+    }
+}
+
+impl Drop for FsUser {
+    fn drop(&mut self) {
+        setfsuid(self.back.0);
+        setfsgid(self.back.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn files_belong_to_the_assumed_user_and_the_own_identity_comes_back() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(root.path(), Some(4321), Some(4322)).unwrap();
+        let identity = Identity { uid: 4321, gid: 4322, groups: vec![] };
+        // A thread of its own: the identity belongs to the thread.
+        let path = root.path().to_owned();
+        std::thread::spawn(move || {
+            let guard = FsUser::assume(&identity).unwrap();
+            std::fs::write(path.join("theirs"), "x").unwrap();
+            assert!(std::fs::read("/proc/1/environ").is_err());
+            drop(guard);
+            std::fs::write(path.join("ours"), "x").unwrap();
+        })
+        .join()
+        .unwrap();
+        let owner = |name: &str| root.path().join(name).metadata().map(|found| (found.uid(), found.gid())).unwrap();
+        assert_eq!((owner("theirs"), owner("ours")), ((4321, 4322), (0, 0)));
+    }
+}

@@ -1,0 +1,131 @@
+//! The docker CLI for tests: containers that go away with the test, whatever becomes of it.
+
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Image with dindctl as PID 1.
+pub fn image() -> String {
+    std::env::var("DINDCTL_TEST_IMAGE").unwrap_or_else(|_| "dindctl/dind:dev".into())
+}
+
+/// What a command of the docker CLI said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// The result of a command that must have gone well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out.trim().to_owned()
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs `docker ARGUMENTS`.
+pub fn docker(arguments: &[&str]) -> Said {
+    Command::new("docker").args(arguments).stdin(Stdio::null()).output().expect("docker CLI").into()
+}
+
+/// A name that no other test of any run has.
+pub fn fresh_name(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("dindctl-test-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A container that is removed with its volumes when the test ends.
+pub struct Container {
+    pub name: String,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = docker(&["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+impl Container {
+    /// `docker run --detach OPTIONS IMAGE ARGUMENTS`.
+    #[track_caller]
+    pub fn start(what: &str, options: &[&str], arguments: &[&str]) -> Self {
+        let container = Self { name: fresh_name(what) };
+        let image = image();
+        let run = ["run", "--detach", "--label", "dindctl.test=1", "--name", &container.name];
+        docker(&[&run, options, &[image.as_str()], arguments].concat()).ok();
+        container
+    }
+
+    /// A privileged one with plain TCP, healthy.
+    #[track_caller]
+    pub fn dind(what: &str, options: &[&str]) -> Self {
+        let container = Self::start(what, &[&["--privileged", "--env", "DOCKER_TLS_CERTDIR="], options].concat(), &[]);
+        container.wait_healthy(Duration::from_secs(60));
+        container
+    }
+
+    /// `docker exec NAME ARGUMENTS`.
+    pub fn exec(&self, arguments: &[&str]) -> Said {
+        docker(&[&["exec", &self.name], arguments].concat())
+    }
+
+    /// A shell line in it.
+    pub fn sh(&self, script: &str) -> Said {
+        self.exec(&["sh", "-c", script])
+    }
+
+    /// Everything it printed.
+    pub fn logs(&self) -> String {
+        let said = docker(&["logs", &self.name]);
+        said.out + &said.err
+    }
+
+    /// Address on the engine's bridge.
+    pub fn address(&self) -> String {
+        docker(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &self.name]).ok()
+    }
+
+    #[track_caller]
+    pub fn wait_healthy(&self, limit: Duration) {
+        let wait = format!("{}s", limit.as_secs());
+        let said = self.exec(&["dindctl", "health", "--wait", &wait]);
+        assert_eq!(said.code, 0, "{}{}\n{}", said.out, said.err, self.logs());
+    }
+
+    /// Waits for its end and gives the exit code.
+    #[track_caller]
+    pub fn wait(&self, limit: Duration) -> i32 {
+        let started = Instant::now();
+        loop {
+            let state = docker(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", &self.name]).ok();
+            if let Some(code) = state.strip_prefix("exited ") {
+                return code.parse().expect("exit code");
+            }
+            assert!(started.elapsed() < limit, "still {state} after {limit:?}:\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Gives an image of the outer engine to the daemon inside.
+    pub fn load(&self, image: &str) {
+        let mut save =
+            Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().expect("docker save");
+        let archive = save.stdout.take().expect("piped");
+        let load = Command::new("docker").args(["exec", "-i", &self.name, "docker", "load"]).stdin(archive).output();
+        assert!(save.wait().expect("docker save").success());
+        Said::from(load.expect("docker load")).ok();
+    }
+}

@@ -1,0 +1,83 @@
+//! A steady stream of requests to an API, and what became of each.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Answered with 200.
+    pub answered: usize,
+    /// The connection was not taken.
+    pub refused: usize,
+    /// The connection was taken and broke.
+    pub broken: usize,
+}
+
+/// A running stream.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+enum End {
+    Answered,
+    Refused,
+    Broken,
+}
+
+fn request(address: SocketAddr) -> End {
+    let limit = Duration::from_secs(30);
+    let mut stream = match TcpStream::connect_timeout(&address, limit) {
+        Ok(stream) => stream,
+        Err(_) => return End::Refused,
+    };
+    stream.set_read_timeout(Some(limit)).expect("timeout");
+    if stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n").is_err() {
+        return End::Broken;
+    }
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) if answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200") => End::Answered,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => End::Refused,
+        _ => End::Broken,
+    }
+}
+
+impl Load {
+    /// Sends `rate` requests a second to `address`, each on a connection and thread of its own.
+    pub fn start(address: String, rate: u32) -> Self {
+        let address: SocketAddr = address.parse().expect("address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&stop);
+        let thread = spawn(move || {
+            let mut running = Vec::new();
+            let started = Instant::now();
+            // Bounded: a test that hangs must not send for ever.
+            while !ended.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(120) {
+                running.push(spawn(move || request(address)));
+                sleep(Duration::from_secs(1) / rate);
+            }
+            let mut seen = Seen::default();
+            for thread in running {
+                match thread.join().expect("request thread") {
+                    End::Answered => seen.answered += 1,
+                    End::Refused => seen.refused += 1,
+                    End::Broken => seen.broken += 1,
+                }
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends the stream and counts.
+    pub fn stop(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("load thread")
+    }
+}

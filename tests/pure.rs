@@ -1,0 +1,106 @@
+//! Ring 1: rules about the source itself. No privileges, no files but the checkout's own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Which rooms each room may import: the arrows of the design, spelled out with what follows from them.
+fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
+    BTreeMap::from([
+        ("sys", vec![]),
+        ("probe", vec!["sys"]),
+        ("prepare", vec!["probe", "sys"]),
+        ("init", vec!["sys"]),
+        ("engine", vec!["probe", "sys"]),
+        ("exec", vec!["engine", "probe", "sys"]),
+        ("cli", vec!["exec", "engine", "init", "prepare", "probe", "sys"]),
+    ])
+}
+
+/// Crates that PID 1's path must not touch.
+const HEAVY: [&str; 3] = ["tokio", "bollard", "futures_util"];
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// All files of `src/`, each with the room it belongs to.
+fn rooms() -> Vec<(String, PathBuf, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    assert!(files.len() > 10, "the search for source files is broken");
+    files
+        .into_iter()
+        .filter_map(|path| {
+            let room = path.strip_prefix(&source).unwrap().components().next()?.as_os_str().to_str()?.to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            (!path.parent().is_some_and(|folder| folder == source)).then_some((room, path, text))
+        })
+        .collect()
+}
+
+/// The rooms a text mentions as `crate::room`, in code as well as in `use` lines.
+fn imports(text: &str) -> Vec<String> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split("crate::").skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .map(|rest| rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect())
+        .collect()
+}
+
+#[test]
+fn arrows_between_rooms_point_down() {
+    let allowed = allowed();
+    let mut wrong = Vec::new();
+    for (room, path, text) in rooms() {
+        let known = allowed.get(room.as_str()).unwrap_or_else(|| panic!("src/{room} is no room of the design"));
+        for import in imports(&text) {
+            if import != room && !known.contains(&import.as_str()) {
+                wrong.push(format!("{} uses crate::{import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_search_for_arrows_finds_one() {
+    assert_eq!(imports("use crate::cli::say;\n// crate::exec\nlet x = crate::sys::spawn();"), ["cli", "sys"]);
+}
+
+#[test]
+fn pid_one_never_touches_an_async_runtime() {
+    for (room, path, text) in rooms() {
+        if ["sys", "probe", "prepare", "init"].contains(&room.as_str()) {
+            for heavy in HEAVY {
+                assert!(!text.contains(&format!("{heavy}::")), "{} uses {heavy}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_lives_in_sys_only() {
+    for (room, path, text) in rooms() {
+        let lifted = text.contains("allow(unsafe_code)");
+        assert!(room == "sys" || !lifted, "{} lifts the ban on unsafe code", path.display());
+    }
+}
+
+#[test]
+fn rooms_on_pid_ones_path_deny_panics() {
+    for room in ["sys", "probe", "prepare", "init"] {
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{room}/mod.rs"))).unwrap();
+        for lint in ["unwrap_used", "expect_used", "panic", "indexing_slicing"] {
+            assert!(text.contains(&format!("clippy::{lint}")), "src/{room} does not deny {lint}");
+        }
+    }
+}
