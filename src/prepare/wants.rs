@@ -37,7 +37,7 @@ impl std::str::FromStr for TmpWish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wants {
     /// Whether dockerd and containerd are started afterwards. Without it nothing is checked or removed on their
-    /// behalf: no pid files, no data folders; a missing privilege is a warning.
+    /// behalf: no pid files, no folders; a missing privilege is a warning.
     pub daemon: bool,
     /// When to mount a tmpfs on `/tmp`.
     pub tmp: TmpWish,

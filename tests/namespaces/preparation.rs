@@ -181,7 +181,7 @@ fn facts(wants: &Wants) -> Facts {
 
 /// Wishes that touch nothing of the machine's own folders.
 fn wants() -> Wants {
-    Wants { daemon: false, run_dir: "/tmp/dindctl-test-run".into(), ..Wants::default() }
+    Wants { daemon: false, ..Wants::default() }
 }
 
 /// Applies only the steps of that name.
@@ -318,8 +318,15 @@ fn threaded_group_is_left() {
 fn whole_plan_twice() {
     mount_v2();
     mount("tmpfs", "/tmp", "tmpfs", MsFlags::empty());
+    let wants = Wants {
+        run_dir: "/tmp/run".into(),
+        data_root: "/tmp/docker".into(),
+        containerd_root: "/tmp/containerd".into(),
+        pid_dirs: Vec::new(),
+        ..Wants::default()
+    };
     let run = || {
-        let plan = plan(&facts(&wants()), &wants());
+        let plan = plan(&facts(&wants), &wants);
         (apply(&plan, &mut Linux::new()).unwrap_or_else(|error| panic!("{error}")), plan)
     };
     run();
@@ -328,7 +335,8 @@ fn whole_plan_twice() {
     // The environment is a result rather than a change; controllers are a matter of the machine.
     let repeated = |id: &&&str| !["env.container", "cgroup.v2.delegate", "limit.open_files.hard"].contains(*id);
     assert_eq!(left.iter().filter(repeated).collect::<Vec<_>>(), Vec::<&&str>::new(), "{second:#?}");
-    assert_eq!(fs::metadata("/tmp/dindctl-test-run").expect("the state folder").mode() & 0o7777, 0o755);
+    let mode = |path: &str| fs::metadata(path).expect("the folder").mode() & 0o7777;
+    assert_eq!((mode("/tmp/run"), mode("/tmp/docker"), mode("/tmp/containerd")), (0o755, 0o711, 0o711));
 }
 
 /// From its creation on the file has no permission for anybody, or exactly what was asked for, and the group first.

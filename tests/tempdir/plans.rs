@@ -196,6 +196,7 @@ fn without_privileges_the_cause_is_one_sentence() {
     let only_prepare = dindctl::prepare::plan(&root.facts(&wants), &wants);
     assert_eq!(only_prepare.failures().count(), 0, "a preparation without a daemon only warns");
     assert!(matches!(action(&only_prepare, "privilege"), Action::Warn { .. }));
+    assert!(only_prepare.step("run-dir").is_none(), "nor does it need folders");
 }
 
 #[test]
