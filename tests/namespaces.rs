@@ -7,6 +7,8 @@ mod driver;
 mod lab;
 #[path = "namespaces/plain.rs"]
 mod plain;
+#[path = "namespaces/preparation.rs"]
+mod preparation;
 #[path = "namespaces/supervision.rs"]
 mod supervision;
 mod support;
@@ -17,6 +19,6 @@ fn main() {
         std::process::exit(code);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [supervision::trials(), plain::trials()].into_iter().flatten().collect();
+    let trials = [supervision::trials(), plain::trials(), preparation::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

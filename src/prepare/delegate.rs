@@ -17,6 +17,7 @@ use nix::errno::Errno;
 
 use super::apply::Notes;
 use super::error::CallError;
+use super::plan::processes;
 use super::system::System;
 
 /// Rounds of moving processes before giving up.
@@ -104,7 +105,7 @@ pub(super) fn evacuate_step(
         let round = round(system, from, to)?;
         moved += round.moved;
         if !round.left_any() {
-            notes.notes.push(format!("moved {moved} processes in {} rounds", budget.rounds));
+            notes.notes.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
             return Ok(());
         }
         let progress = round.moved > 0 || round.vanished > 0;
@@ -185,7 +186,7 @@ fn hand_on(
         // What was just moved is gone from the group: the next try needs no pause.
         if !budget.again(system, deadline, found.moved == 0) {
             return Err(failed(if foreign_only {
-                format!("{} processes of another pid namespace are in the group", found.foreign)
+                format!("{} of another pid namespace in the group", processes(found.foreign))
             } else if let Some((pid, errno)) = found.refused {
                 format!("process {pid} cannot be moved out of the group: {errno}")
             } else {

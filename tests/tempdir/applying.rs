@@ -71,6 +71,16 @@ fn a_process_that_ends_meanwhile_is_no_error() {
 }
 
 #[test]
+fn a_round_in_which_all_have_ended_is_progress() {
+    let mut kernel = FakeKernel::new(&[5, 6], &["memory"]);
+    kernel.group.leaf = vec![1];
+    kernel.group.dying.extend([5, 6]);
+    let applied = apply(&cgroup_plan(&["memory"]), &mut kernel).unwrap();
+    assert_eq!(messages(&applied), Vec::<&str>::new());
+    assert_eq!(kernel.slept, Duration::ZERO);
+}
+
+#[test]
 fn visitors_between_emptying_and_handing_on_are_moved_as_well() {
     let mut kernel = FakeKernel::new(&[1], &ALL);
     let mut next = 100;
@@ -109,7 +119,7 @@ fn a_process_of_another_pid_namespace_is_named_soon() {
     let mut kernel = FakeKernel::new(&[0, 1], &ALL);
     let applied = apply(&cgroup_plan(&ALL), &mut kernel).unwrap();
     let messages = messages(&applied);
-    assert!(messages[0].contains("1 processes of another pid namespace"), "{messages:?}");
+    assert!(messages[0].contains("1 process of another pid namespace"), "{messages:?}");
     assert_eq!(messages[1], "cpuset, io, memory, pids not handed on for the same reason");
     assert!(kernel.group.enabled.is_empty());
     assert_eq!(kernel.group.leaf, [1]);

@@ -108,6 +108,24 @@ fn v2_outside_of_the_namespace() {
 }
 
 #[test]
+fn v2_mount_of_the_host_in_a_private_namespace_has_its_own_hint() {
+    let mut root = FakeRoot::new();
+    root.mount_part("/../..", "/sys/fs/cgroup", "cgroup2", "rw", "rw");
+    root.v2("/elsewhere", "rw", "/");
+    root.group("sys/fs/cgroup", None, "memory", "1\n");
+    let plan = root.plan();
+    assert!(matches!(action(&plan, "cgroup.v2.group"), Action::Warn { .. }), "{plan:#?}");
+    assert!(plan.step("cgroup.v2.group").unwrap().hint.as_ref().unwrap().contains("do not mount the host's"));
+}
+
+#[test]
+fn actions_read_as_words() {
+    let plan = private_v2().plan();
+    let words: Vec<String> = plan.changes().map(|step| step.action.describe()).collect();
+    insta::assert_snapshot!(words.join("\n"));
+}
+
+#[test]
 fn v2_part_of_the_tree_is_mounted() {
     let mut root = FakeRoot::new();
     root.mount_part("/docker/0123", "/sys/fs/cgroup", "cgroup2", "ro", "rw");
@@ -178,6 +196,7 @@ fn without_privileges_the_cause_is_one_sentence() {
     let only_prepare = dindctl::prepare::plan(&root.facts(&wants), &wants);
     assert_eq!(only_prepare.failures().count(), 0, "a preparation without a daemon only warns");
     assert!(matches!(action(&only_prepare, "privilege"), Action::Warn { .. }));
+    assert!(only_prepare.step("run-dir").is_none(), "nor does it need folders");
 }
 
 #[test]
@@ -271,6 +290,22 @@ fn a_living_dockerd_is_named() {
     root.process(77, "dockerd");
     root.file("run/docker.pid", "77");
     assert!(failure(&root.plan()).0.starts_with("another dockerd (pid 77) already runs"));
+}
+
+#[test]
+fn the_daemon_that_is_supervised_here_is_not_another_one() {
+    let root = private_v2();
+    root.process(77, "dockerd");
+    root.file("run/docker.pid", "77");
+    root.file("var/lib/docker/volumes/metadata.db", "bolt");
+    let file = std::fs::File::open(root.path("var/lib/docker/volumes/metadata.db")).unwrap();
+    let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+    let wants = Wants { supervised: vec![77], ..Wants::default() };
+    let ours = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&ours, "pidfile:/run/docker.pid"), &Action::Nothing);
+    assert_eq!(ours.failures().count(), 0);
+    let wants = Wants { supervised: vec![78], ..Wants::default() };
+    assert!(failure(&plan(&root.facts(&wants), &wants)).0.starts_with("another dockerd (pid 77)"));
 }
 
 #[test]
