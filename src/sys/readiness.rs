@@ -15,10 +15,7 @@ pub type Interest<'a> = (Option<BorrowedFd<'a>>, PollFlags);
 
 /// Waits until one of the descriptors is ready or `timeout` has passed (`None`: for ever), and returns what is ready
 /// at each place. A signal ends the wait early with nothing ready.
-pub fn wait<const N: usize>(
-    interests: [Interest<'_>; N],
-    timeout: Option<Duration>,
-) -> Result<[PollFlags; N], Errno> {
+pub fn wait<const N: usize>(interests: [Interest<'_>; N], timeout: Option<Duration>) -> Result<[PollFlags; N], Errno> {
     let mut fds = interests.map(|(fd, flags)| libc::pollfd {
         // The kernel passes over negative descriptors.
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
@@ -49,8 +46,13 @@ mod tests {
     #[test]
     fn readiness_is_told_at_its_place_and_absent_ones_are_passed_over() {
         let (read, write) = nix::unistd::pipe().unwrap();
-        let interests =
-            || [(None, PollFlags::POLLIN), (Some(read.as_fd()), PollFlags::POLLIN), (Some(write.as_fd()), PollFlags::POLLOUT)];
+        let interests = || {
+            [
+                (None, PollFlags::POLLIN),
+                (Some(read.as_fd()), PollFlags::POLLIN),
+                (Some(write.as_fd()), PollFlags::POLLOUT),
+            ]
+        };
         let none = PollFlags::empty();
         assert_eq!(wait(interests(), None).unwrap(), [none, none, PollFlags::POLLOUT]);
         nix::unistd::write(&write, b"x").unwrap();

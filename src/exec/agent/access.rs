@@ -29,8 +29,8 @@ pub(super) fn allows(mode: u32, owner: u32, group: u32, identity: &Identity, bit
 /// Whether `path` is a directory in which `identity` may create files: by its permissions and by its mount.
 pub(super) fn is_writable_folder(path: &Path, identity: &Identity) -> bool {
     let Ok(found) = path.metadata() else { return false };
-    let read_only = nix::sys::statvfs::statvfs(path)
-        .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    let read_only =
+        nix::sys::statvfs::statvfs(path).is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
     found.is_dir() && !read_only && allows(found.mode(), found.uid(), found.gid(), identity, WRITE | EXECUTE)
 }
 

@@ -79,18 +79,19 @@ impl Channel {
                 if !outbox.has_room() {
                     return Ok(Flow::Blocked);
                 }
-                outbox.fill(self.kind, room, |place| read(&source, place)).inspect(|count| self.keeper.passed_on(*count))
+                outbox
+                    .fill(self.kind, room, |place| read(&source, place))
+                    .inspect(|count| self.keeper.passed_on(*count))
             } else {
                 scratch.resize(SCRATCH, 0);
                 read(&source, scratch).inspect(|count| self.keeper.keep(scratch.get(..*count).unwrap_or_default()))
             };
             match got {
-                Ok(0) => return Ok(Flow::Closed),
+                // EIO is the way a terminal says that its other end is closed.
+                Ok(0) | Err(Errno::EIO) => return Ok(Flow::Closed),
                 Ok(count) => self.note(count, source.as_fd()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Flow::Empty),
-                // The way a terminal says that its other end is closed.
-                Err(Errno::EIO) => return Ok(Flow::Closed),
                 Err(errno) => return Err(errno),
             }
         }

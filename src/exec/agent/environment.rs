@@ -115,8 +115,7 @@ mod tests {
     fn the_job_wins_over_the_image_and_defaults_fill_the_gaps() {
         let image = [("LANG", "C"), ("PATH", "/opt/bin"), ("HOME", "/nonexistent")];
         let job = [("LANG", "C.UTF-8"), ("EMPTY", "")];
-        let expected =
-            [("EMPTY", ""), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("PATH", "/opt/bin"), ("TERM", "xterm")];
+        let expected = [("EMPTY", ""), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("PATH", "/opt/bin"), ("TERM", "xterm")];
         assert_eq!(merged(&image, &job, &account(None), true), pairs(&expected));
         assert_eq!(merged(&[], &[], &account(None), false), pairs(&[("HOME", "/tmp"), ("PATH", DEFAULT_PATH)]));
     }

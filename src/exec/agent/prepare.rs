@@ -60,9 +60,8 @@ pub(super) fn check(job: &Job) -> Result<(), Refusal> {
 pub(super) fn account(job: &Job, root: &Path) -> Result<Account, Refusal> {
     let passwd = read_bounded(&root.join("etc/passwd"));
     let group = read_bounded(&root.join("etc/group"));
-    accounts::resolve(&job.run_as, &passwd, &group).map_err(|error| {
-        Refusal::rejected("unknown_user", error.to_string(), Some("give the user as UID or UID:GID"))
-    })
+    accounts::resolve(&job.run_as, &passwd, &group)
+        .map_err(|error| Refusal::rejected("unknown_user", error.to_string(), Some("give the user as UID or UID:GID")))
 }
 
 /// The beginning of a regular file as text; anything else is as good as empty, as it is for docker.

@@ -61,25 +61,24 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts it. `channels` are stdout and stderr of the whole job.
+    /// Starts it. `channels` are stdout and stderr of the whole job; they are taken once it runs.
     pub(super) fn start(
         stage: &Stage,
         setting: &Setting<'_>,
         streams: Streams,
-        channels: [Channel; 2],
-    ) -> Result<Self, (Refusal, [Channel; 2])> {
-        match launch(stage, setting, streams) {
-            Ok((pid, input, outputs)) => Ok(Self {
-                pid,
-                input,
-                outputs,
-                channels,
-                is_terminal: matches!(streams, Streams::Terminal(..)),
-                first: 0,
-                widened: false,
-            }),
-            Err(refusal) => Err((refusal, channels)),
-        }
+        channels: &mut Option<[Channel; 2]>,
+    ) -> Result<Self, Refusal> {
+        let (pid, input, outputs) = launch(stage, setting, streams)?;
+        let lost = || Refusal::internal("streams", "the streams of the job are in use".to_owned());
+        Ok(Self {
+            pid,
+            input,
+            outputs,
+            channels: channels.take().ok_or_else(lost)?,
+            is_terminal: matches!(streams, Streams::Terminal(..)),
+            first: 0,
+            widened: false,
+        })
     }
 
     /// Gives the job's streams back for the next stage or the report.
@@ -122,12 +121,7 @@ impl Program {
     }
 
     /// Moves what the program wrote; `ready` tells which outputs have something.
-    pub(super) fn pump(
-        &mut self,
-        ready: [bool; 2],
-        outbox: &mut Outbox,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Errno> {
+    pub(super) fn pump(&mut self, ready: [bool; 2], outbox: &mut Outbox, scratch: &mut Vec<u8>) -> Result<(), Errno> {
         let mut places: Vec<_> = self.outputs.iter_mut().zip(&mut self.channels).zip(ready).collect();
         let count = places.len();
         places.rotate_left(self.first % count.max(1));
@@ -280,8 +274,7 @@ fn not_executable(stage: &Stage, file: &str, errno: Errno) -> Refusal {
 fn explain(stage: &Stage, setting: &Setting<'_>, error: SpawnError) -> Refusal {
     match error {
         SpawnError::Call { program, step: Step::Exec, errno: Errno::ENOENT | Errno::ENOTDIR } => {
-            let message =
-                format!("stage {:?}: {program:?} is there, but its interpreter or loader is not", stage.name);
+            let message = format!("stage {:?}: {program:?} is there, but its interpreter or loader is not", stage.name);
             let hint = "look at its first line (#!), or at its architecture and C library";
             Refusal::not_started(127, "program_not_found", message, Some(hint))
         }

@@ -201,7 +201,8 @@ mod tests {
             ("cpu,cpuacct/cpuacct.usage", "2000000000\n"),
             ("pids/tasks", ""),
         ]);
-        let text = "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n3:pids:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n";
+        let text =
+            "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n3:pids:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n";
         let meters = Meters::find(root.path(), text);
         let start = meters.read();
         assert_eq!(start, Reading { cpu: Some(Duration::from_secs(2)), oom_kills: 1 });
