@@ -3,8 +3,6 @@
 
 #[path = "namespaces/agent.rs"]
 mod agent;
-#[path = "namespaces/agent_harness.rs"]
-mod agent_harness;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
