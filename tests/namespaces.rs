@@ -1,6 +1,8 @@
 //! The ring of tests that need namespaces of their own. Each module holds one subject; what this machine does not
 //! allow is shown as ignored, with a line `SKIP <name>: <reason>`.
 
+#[path = "namespaces/agent.rs"]
+mod agent;
 #[path = "namespaces/driver.rs"]
 mod driver;
 #[path = "namespaces/lab.rs"]
@@ -19,6 +21,6 @@ fn main() {
         std::process::exit(code);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [supervision::trials(), plain::trials(), preparation::trials()].into_iter().flatten().collect();
+    let trials = [agent::trials(), supervision::trials(), plain::trials(), preparation::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -19,7 +19,6 @@ use self::state_file::StateFile;
 use super::event_loop::{until_earliest, wait};
 use super::logpump::Pump;
 use super::notify::{Notice, NotifyError, NotifySocket};
-use super::outer;
 use super::reaper::{adopt_orphans, harvest_children};
 use super::report::{ExitReason, ExitReport};
 use super::say::{Logger, Say};
@@ -80,9 +79,6 @@ impl Supervisor {
         config.check()?;
         adopt_orphans().map_err(StartError::Subreaper)?;
         let mut streams = Streams::open(say);
-        if let Some(warning) = outer::warning(config.stop_timeout, |name| std::env::var(name).ok()) {
-            streams.warn(&warning);
-        }
         let notify = bind_notify(&config, &mut streams)?;
         let mut units = Vec::with_capacity(config.services.len());
         for spec in config.services {

@@ -46,7 +46,7 @@ fn kill(container: &Container, services: &[&str]) {
 }
 
 fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
-    let dind = Container::dind("healthy", &[]);
+    let dind = Container::dind("healthy", &["--env", "DINDCTL_OUTER_STOP_TIMEOUT=10s"]);
     let health = dind.exec(&["dindctl", "health", "-o", "json"]).ok();
     let health: serde_json::Value = serde_json::from_str(&health)?;
     assert_eq!(health["healthy"], true);
@@ -55,6 +55,7 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
     assert_eq!(health["supervisor"]["listen"][0], "unix:///var/run/docker.sock");
     let logs = dind.logs();
     assert!(logs.contains("without TLS"), "the warning about the open port is missing:\n{logs}");
+    assert_eq!(logs.matches("DINDCTL_OUTER_STOP_TIMEOUT says").count(), 1, "{logs}");
     let plan: serde_json::Value = serde_json::from_str(&dind.exec(&["dindctl", "plan", "-o", "json"]).ok())?;
     let steps = plan["steps"].as_array().ok_or("no steps")?;
     assert!(!steps.is_empty() && steps.iter().all(|step| step["found"].is_string() && step["reason"].is_string()));

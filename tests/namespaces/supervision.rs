@@ -39,7 +39,6 @@ pub fn trials() -> Vec<Trial> {
         trial("children_start_clean", namespaces, children_start_clean),
         trial("logs_are_rotated_and_complete", namespaces, logs_are_rotated_and_complete),
         trial("ctrl_c_reaches_the_command_and_nobody_else", &terminals, ctrl_c_reaches_the_command),
-        trial("a_shorter_outer_limit_is_told", namespaces, a_shorter_outer_limit_is_told),
         trial("nothing_is_started_on_the_way_down", namespaces, nothing_is_started_on_the_way_down),
         trial("strays_are_swept_at_the_end", namespaces, strays_are_swept_at_the_end),
         trial("a_subreaper_sweeps_its_own_and_nobody_else", &anywhere, a_subreaper_sweeps_its_own),
@@ -376,16 +375,6 @@ fn ctrl_c_reaches_the_command() -> Outcome {
     let ends = &events[events.len().saturating_sub(2)..];
     ensure(ends == ["command INT", "daemon TERM"], || format!("{events:?}"))?;
     ensure(!events.contains(&"daemon INT".to_owned()), || format!("{events:?}"))
-}
-
-fn a_shorter_outer_limit_is_told() -> Outcome {
-    let config = Lab::config(vec![Service::command("exit 0")]);
-    let mut lab = Lab::start(config, |command| {
-        command.env("DINDCTL_OUTER_STOP_TIMEOUT", "5");
-    })?;
-    lab.expect_code(0)?;
-    let stderr = lab.text("stderr");
-    ensure(stderr.contains("warning: DINDCTL_OUTER_STOP_TIMEOUT says"), || stderr.clone())
 }
 
 fn nothing_is_started_on_the_way_down() -> Outcome {
