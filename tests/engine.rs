@@ -8,6 +8,8 @@ mod certificates;
 mod daemon;
 #[path = "engine/docker.rs"]
 mod docker;
+#[path = "engine/exec.rs"]
+mod exec;
 #[path = "engine/load.rs"]
 mod load;
 
@@ -26,7 +28,7 @@ fn missing() -> Option<String> {
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let trials = daemon::CASES.iter().map(|(name, case)| {
+    let trials = daemon::CASES.iter().chain(exec::CASES).map(|(name, case)| {
         if let Some(reason) = &missing {
             println!("SKIP {name}: {reason}");
         }

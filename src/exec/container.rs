@@ -58,6 +58,7 @@ pub fn tmpfs_options(bytes: u64) -> String {
     format!("rw,exec,nosuid,nodev,size={bytes},nr_inodes={inodes},mode=1777")
 }
 
+#[allow(clippy::implicit_hasher)] // The API model has the standard one.
 /// The container of a scene, owned by `labels`.
 pub fn body(
     scene: &Scene<'_>,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use bollard::{Docker, body_full};
 use futures_util::StreamExt;
@@ -114,29 +114,51 @@ async fn load(docker: &Docker, identity: &str, program: &Path) -> Result<(), Exe
         let why = format!("the daemon runs on {theirs}, and this dindctl is built for {}", std::env::consts::ARCH);
         return Err(ExecError::Agent { why });
     }
-    let archive = archive(program).map_err(ExecError::local("pack our own executable"))?;
-    let (repository, tag) = image_parts(identity);
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&repository).tag(&tag).build();
-    let mut events = docker.create_image(Some(options), Some(body_full(archive.into())), None);
+    let content = fs::read(program).map_err(ExecError::local("read our own executable"))?;
+    let archive = archive(&content, &image_name(identity), &theirs);
+    let archive = archive.map_err(ExecError::local("pack our own executable"))?;
+    let options = ImportImageOptionsBuilder::new().quiet(true).build();
+    let mut events = docker.import_image(options, body_full(archive.into()), None);
     while let Some(event) = events.next().await {
         event.map_err(ExecError::api("load the agent"))?;
     }
     Ok(())
 }
 
-fn archive(program: &Path) -> std::io::Result<Vec<u8>> {
-    let mut folder = tar::Header::new_gnu();
-    folder.set_entry_type(tar::EntryType::Directory);
-    folder.set_mode(0o755);
-    folder.set_size(0);
-    let content = fs::read(program)?;
-    let mut file = tar::Header::new_gnu();
-    file.set_mode(0o755);
-    file.set_size(content.len() as u64);
-    let mut archive = tar::Builder::new(Vec::with_capacity(content.len() + 4096));
-    archive.append_data(&mut folder, AGENT_FOLDER.trim_start_matches('/'), std::io::empty())?;
-    archive.append_data(&mut file, AGENT_PROGRAM.trim_start_matches('/'), content.as_slice())?;
-    archive.into_inner()
+/// An image in the form of `docker save`. The same bytes give the same image, so that callers who load it at the same
+/// time do not leave several behind, as `docker import` would.
+fn archive(program: &[u8], name: &str, architecture: &str) -> std::io::Result<Vec<u8>> {
+    let mut layer = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
+    append(&mut layer, AGENT_FOLDER, None)?;
+    append(&mut layer, AGENT_PROGRAM, Some(program))?;
+    let layer = layer.into_inner()?;
+    let config = serde_json::json!({
+        "created": "1970-01-01T00:00:00Z", "architecture": architecture, "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))]},
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "dindctl"}],
+    });
+    let config = config.to_string();
+    let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
+    let manifest = serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut image = tar::Builder::new(Vec::with_capacity(layer.len() + 8192));
+    append(&mut image, "layer.tar", Some(&layer))?;
+    append(&mut image, &config_name, Some(config.as_bytes()))?;
+    append(&mut image, "manifest.json", Some(manifest.to_string().as_bytes()))?;
+    image.into_inner()
+}
+
+/// Appends a file, or a folder where there is no content.
+fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, content: Option<&[u8]>) -> std::io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(if content.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory });
+    header.set_mode(0o755);
+    header.set_mtime(0);
+    header.set_size(content.map_or(0, |content| content.len() as u64));
+    archive.append_data(&mut header, path.trim_start_matches('/'), content.unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Twelve hexadecimal digits that name this very executable: from its linker's build identifier where there is one,
@@ -162,7 +184,7 @@ pub fn identity(program: &Path) -> std::io::Result<String> {
             hash.update(piece.get(..count).unwrap_or_default());
         }
     }
-    Ok(hash.finalize().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(hex(hash.finalize().get(..6).unwrap_or_default()))
 }
 
 /// The `NT_GNU_BUILD_ID` note, 20 bytes that hash what was linked.
@@ -179,14 +201,9 @@ pub fn holder_name(identity: &str) -> String {
     format!("dindctl-agent-{identity}")
 }
 
-fn image_parts(identity: &str) -> (String, String) {
-    ("dindctl/agent".to_owned(), format!("{}-{identity}", env!("CARGO_PKG_VERSION")))
-}
-
 /// Reference of the image that the volume is filled from.
 pub fn image_name(identity: &str) -> String {
-    let (repository, tag) = image_parts(identity);
-    format!("{repository}:{tag}")
+    format!("dindctl/agent:{}-{identity}", env!("CARGO_PKG_VERSION"))
 }
 
 fn go_architecture(ours: &str) -> &str {
@@ -209,7 +226,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             identity(&path).unwrap()
         };
-        let (one, same, other) = (of(&[7; 100_000]), of(&[7; 100_000]), of(&[[7; 99_999].as_slice(), &[8]].concat()));
+        let (one, same, other) = (of(&[7; 10_000]), of(&[7; 10_000]), of(&[[7; 9_999].as_slice(), &[8]].concat()));
         assert_eq!(one, same);
         assert_ne!(one, other);
         assert_eq!(one.len(), 12);
@@ -222,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn the_archive_holds_one_program() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        fs::write(&path, b"code").unwrap();
-        let bytes = archive(&path).unwrap();
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        let entries: Vec<(String, u32, u64)> = archive
+    fn the_image_holds_one_program_and_is_always_the_same() {
+        let bytes = archive(b"code", "dindctl/agent:1", "amd64").unwrap();
+        assert_eq!(bytes, archive(b"code", "dindctl/agent:1", "amd64").unwrap());
+        let mut image = tar::Archive::new(bytes.as_slice());
+        let layer = image.entries().unwrap().next().unwrap().unwrap();
+        let mut layer = tar::Archive::new(layer);
+        let entries: Vec<(String, u32, u64)> = layer
             .entries()
             .unwrap()
             .map(|entry| {

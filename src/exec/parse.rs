@@ -15,7 +15,7 @@ pub fn size(option: &str, typed: &str) -> Result<u64, Rejection> {
     let text = typed.trim();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+    let shift: u8 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
@@ -24,9 +24,9 @@ pub fn size(option: &str, typed: &str) -> Result<u64, Rejection> {
         _ => return Err(refuse("is not a size")),
     };
     let number: f64 = number.parse().map_err(|_| refuse("is not a size"))?;
-    // Exact up to 2^53, which is more than any machine has.
-    let bytes = number * (1_u64 << shift) as f64;
-    if bytes > (1_u64 << 53) as f64 {
+    let bytes = number * f64::from(shift).exp2();
+    // A float is exact up to here, which is more than any machine has.
+    if bytes > 53_f64.exp2() {
         return Err(refuse("is larger than any machine"));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Not negative, and below 2^53.
@@ -210,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn size_never_panics_and_scales(number in 0_u64..1 << 20, unit in prop::sample::select(vec!["b", "k", "m", "g"])) {
-            let shift = match unit { "b" => 0, "k" => 10, "m" => 20, _ => 30 };
+            let shift: u8 = match unit { "b" => 0, "k" => 10, "m" => 20, _ => 30 };
             prop_assert_eq!(size("x", &format!("{number}{unit}")).unwrap(), number << shift);
         }
 

@@ -24,7 +24,7 @@ use super::protocol::{CodeFile, OnOutputLimit};
 use super::rejection::Rejection;
 use super::request::{Limits, Request, WorkspaceMode};
 use super::run::empty_report;
-use super::sink::{Event, Sink};
+use super::sink::{Closed, Event, Sink};
 use super::terminal::{Notice, Signals};
 use super::workspace::Workspace;
 
@@ -107,28 +107,34 @@ pub async fn run(
             },
             piece = attached.output.next() => {
                 let Some(Ok(piece)) = piece else { break };
-                if sink_piece(piece, &mut cap, sink).await.is_err() {
-                    kill(docker, id, "SIGKILL").await;
-                    return Ok(Ended { report: empty_report(Status::Killed, Some(libc::SIGPIPE)), interrupted, closed: true });
+                // A reader that stalls must not stop the clock.
+                match tokio::time::timeout_at(until, sink_piece(piece, &mut cap, sink)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(Closed)) => {
+                        kill(docker, id, "SIGKILL").await;
+                        let report = empty_report(Status::Killed, Some(libc::SIGPIPE));
+                        return Ok(Ended { report, interrupted, closed: true });
+                    }
+                    Err(_) => {
+                        kill(docker, id, "SIGKILL").await;
+                        let report = empty_report(Status::Timeout, Some(libc::SIGKILL));
+                        return Ok(Ended { report, interrupted, closed: false });
+                    }
                 }
                 if end.is_none() && cap.dropped != [0; 2] && limits.on_output_limit == OnOutputLimit::Kill {
                     end = Some(Status::OutputLimit);
                     kill(docker, id, "SIGKILL").await;
                 }
             },
-            () = tokio::time::sleep_until(until) => match end {
-                None => {
-                    end = Some(Status::Timeout);
-                    until = Instant::now() + limits.grace;
-                    kill(docker, id, if limits.grace.is_zero() { "SIGKILL" } else { "SIGTERM" }).await;
-                    if limits.grace.is_zero() {
-                        until += Duration::from_secs(10);
-                    }
-                }
-                Some(_) => {
+            () = tokio::time::sleep_until(until) => {
+                if end.is_some() {
                     kill(docker, id, "SIGKILL").await;
                     break;
                 }
+                end = Some(Status::Timeout);
+                let polite = !limits.grace.is_zero();
+                kill(docker, id, if polite { "SIGTERM" } else { "SIGKILL" }).await;
+                until = Instant::now() + if polite { limits.grace } else { Duration::from_secs(10) };
             },
         }
     }
@@ -208,7 +214,7 @@ impl Cap {
     }
 }
 
-async fn sink_piece(piece: LogOutput, cap: &mut Cap, sink: &mut Sink) -> Result<(), super::sink::Closed> {
+async fn sink_piece(piece: LogOutput, cap: &mut Cap, sink: &mut Sink) -> Result<(), Closed> {
     let event = match piece {
         LogOutput::StdErr { message } => Event::Stderr(cap.cut(1, message.to_vec())),
         LogOutput::StdOut { message } | LogOutput::Console { message } => Event::Stdout(cap.cut(0, message.to_vec())),

@@ -19,6 +19,7 @@ pub const COLLECTED_OUTPUT: u64 = 1 << 20;
 
 /// One run of one program in one throw-away container.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // Each answers a question of its own.
 pub struct Request {
     /// Identifier of the run.
     pub id: String,

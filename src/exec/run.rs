@@ -144,6 +144,11 @@ impl Run<'_> {
             delivery::deliver(docker, &self.locality)
         );
         let image = image?;
+        if let (Some(Workspace { mode: WorkspaceMode::ReadWrite, owner: (0, _), path, .. }), None) =
+            (&self.order.workspace, &request.user)
+        {
+            self.notes.push(format!("{path} belongs to root, as which nothing runs; give it away or choose --user"));
+        }
         let source = self.noted(delivered);
         Ok((image, source))
     }
@@ -278,18 +283,25 @@ impl Run<'_> {
                 Err(ExecError::api("start the container")(error))
             }
             Ending::Lost(said) => self.explain_loss(id, &said).await,
-            Ending::Overdue => {
-                self.kill(id).await;
-                let mut report = empty_report(Status::Timeout, Some(libc::SIGKILL));
-                report.problem = Some(Problem {
-                    code: "agent_silent".to_owned(),
-                    message: "the agent did not end the run in time; the container was killed".to_owned(),
-                    hint: None,
-                    retryable: true,
-                });
-                Ok(Try::Done(report, None, false))
-            }
+            Ending::Overdue => Ok(self
+                .end_by_force(id, "agent_silent", "the agent did not end the run in time; the container was killed")
+                .await),
+            Ending::Stalled => Ok(self
+                .end_by_force(
+                    id,
+                    "output_not_read",
+                    "nobody read the output until the time was over; the container was killed",
+                )
+                .await),
         }
+    }
+
+    async fn end_by_force(&self, id: &str, code: &str, message: &str) -> Try {
+        self.kill(id).await;
+        let mut report = empty_report(Status::Timeout, Some(libc::SIGKILL));
+        let (code, message) = (code.to_owned(), message.to_owned());
+        report.problem = Some(Problem { code, message, hint: None, retryable: true });
+        Try::Done(report, None, false)
     }
 
     /// The attach stream is closed by now, so a stalled reader cannot keep the daemon from finishing.

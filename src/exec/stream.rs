@@ -50,6 +50,8 @@ pub enum Ending {
     Lost(String),
     /// Neither a report nor an end came in time.
     Overdue,
+    /// Our own reader held everything up until the time was over.
+    Stalled,
     /// The caller interrupted it, and the report came or not.
     Interrupted(i32, Option<Report>),
     /// Nobody reads the output any more.
@@ -141,6 +143,13 @@ impl Line<'_> {
             tokio::select! {
                 notice = self.signals.next() => if let Some(ending) = self.notice(notice) { return ending },
                 piece = output.next() => match piece {
+                    // A container that fails to start ends the stream before the daemon says why.
+                    None | Some(Err(_)) if starting => {
+                        if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, &mut start).await {
+                            return Ending::StartFailed(error);
+                        }
+                        return self.lost();
+                    }
                     None | Some(Err(_)) => return self.lost(),
                     Some(Ok(piece)) => if let Some(ending) = self.piece(piece).await { return ending },
                 },
@@ -148,18 +157,19 @@ impl Line<'_> {
                     Ok(()) => starting = false,
                     Err(error) => return Ending::StartFailed(error),
                 },
-                piece = next_input(stdin), if window && stdin.is_some() => match piece {
-                    Some(bytes) => {
-                        self.sent += bytes.len() as u64;
-                        self.send(Kind::Stdin, &bytes);
-                    }
-                    None => {
-                        *stdin = None;
-                        self.send(Kind::StdinEof, &[]);
-                    }
-                },
+                piece = next_input(stdin), if window && stdin.is_some() => self.input(piece, stdin),
                 () = tokio::time::sleep_until(self.until) => return self.overdue(),
             }
+        }
+    }
+
+    fn input(&mut self, piece: Option<Vec<u8>>, stdin: &mut Option<mpsc::Receiver<Vec<u8>>>) {
+        if let Some(bytes) = piece {
+            self.sent += bytes.len() as u64;
+            self.send(Kind::Stdin, &bytes);
+        } else {
+            *stdin = None;
+            self.send(Kind::StdinEof, &[]);
         }
     }
 
@@ -256,7 +266,7 @@ impl Line<'_> {
             outcome = self.sink.put(event) => outcome.err().map(|Closed| Ending::Closed),
             number = self.signals.stop() => Some(Ending::Interrupted(number, None)),
             () = tokio::time::sleep_until(self.until) =>
-                Some(self.interrupted.map_or(Ending::Overdue, |number| Ending::Interrupted(number, None))),
+                Some(self.interrupted.map_or(Ending::Stalled, |number| Ending::Interrupted(number, None))),
         }
     }
 }
@@ -353,6 +363,19 @@ mod tests {
         let panic = LogOutput::StdErr { message: Bytes::from_static(b"agent: cannot mount\n") };
         let (ending, ..) = talk(vec![panic], false, opening(None)).await;
         assert!(matches!(&ending, Ending::Lost(said) if said == "agent: cannot mount"), "{ending:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_start_is_told_even_when_the_stream_ends_first() {
+        let (attached, _theirs) = attached(Vec::new(), false);
+        let mut sink = Sink::new(Delivery::Collect).unwrap();
+        let mut signals = Signals::listen().unwrap();
+        let start = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(bollard::errors::Error::RequestTimeoutError)
+        };
+        let conversation = converse(attached, start, opening(None), &mut sink, &mut signals).await;
+        assert!(matches!(conversation.ending, Ending::StartFailed(_)), "{:?}", conversation.ending);
     }
 
     #[tokio::test]

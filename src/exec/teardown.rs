@@ -44,6 +44,8 @@ fn detach(run: &str) -> Result<(), crate::sys::spawn::SpawnError> {
     spawn(&copy).map(drop)
 }
 
+const SIGCHLD: u64 = 1 << (libc::SIGCHLD - 1);
+
 /// Whether somebody will reap a child that we leave behind. We do not live on as PID 1, and a PID 1 that neither
 /// handles, blocks nor ignores SIGCHLD would collect one zombie for every run.
 fn may_leave_children(proc: &Path) -> bool {
@@ -53,7 +55,6 @@ fn may_leave_children(proc: &Path) -> bool {
     let Ok(status) = fs::read_to_string(proc.join("1/status")) else {
         return false;
     };
-    const SIGCHLD: u64 = 1 << (libc::SIGCHLD - 1);
     let mask = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(line.trim(), 16).ok()
