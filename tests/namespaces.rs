@@ -21,6 +21,9 @@ fn main() {
         std::process::exit(code);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [agent::trials(), supervision::trials(), plain::trials(), preparation::trials()].into_iter().flatten().collect();
+    let trials = [agent::trials(), supervision::trials(), plain::trials(), preparation::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -64,7 +64,7 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
 
 fn killed_daemons_refuse_no_connection() -> Result<(), Failed> {
     let dind = Container::dind("kills", &[]);
-    let load = Load::start(format!("{}:2375", dind.address()), 20);
+    let load = Load::start(&format!("{}:2375", dind.address()), 20);
     for services in [&["dockerd"][..], &["containerd"], &["dockerd", "containerd"]] {
         // A second of readiness makes the next life a good one, which is restarted without delay.
         std::thread::sleep(Duration::from_millis(1500));
