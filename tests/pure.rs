@@ -41,7 +41,7 @@ fn rooms() -> Vec<(String, PathBuf, String)> {
         .filter_map(|path| {
             let room = path.strip_prefix(&source).unwrap().components().next()?.as_os_str().to_str()?.to_owned();
             let text = std::fs::read_to_string(&path).unwrap();
-            (!path.parent().is_some_and(|folder| folder == source)).then_some((room, path, text))
+            path.parent().is_none_or(|folder| folder != source).then_some((room, path, text))
         })
         .collect()
 }

@@ -31,8 +31,9 @@ in_toolchain() {
     if [[ -s /etc/ssl/certs/ca-certificates.crt ]]; then
         cp -L /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
     fi
+    # Newer compilers pass on each remark of the linker about static glibc, hundreds of lines of them.
     # shellcheck disable=SC2016 # expanded by the inner shell
-    unshare --mount --propagation private bash -euc '
+    RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-A linker-messages" unshare --mount --propagation private bash -euc '
         tree=$1 repo=$2 cargo_home=$3
         shift 3
         mount --bind "$repo" "$tree$repo"

@@ -4,6 +4,7 @@ One file for each command: arguments as typed become a validated request; the re
 Exit codes of the commands that are no daemon: 0 done, 1 the answer is no (`health`, `doctor`), 125 usage or
 configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` document their own.
 */
+pub mod agent;
 pub mod config;
 pub mod config_show;
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod exec;
 pub mod failure;
 pub mod gc;
 pub mod health;
+pub mod init;
 pub mod preparation;
 pub mod render;
 pub mod say;
@@ -31,6 +33,7 @@ pub use environment::Environment;
 
 use self::config::Config;
 use self::daemon::Launch;
+use self::failure::Failure;
 use self::say::{Level, Voice};
 
 /// Version and commit, as `--version` says them.
@@ -72,6 +75,8 @@ enum Command {
     Prepare(preparation::PrepareArgs),
     /// Show what the preparation would do here, and why
     Plan(preparation::PlanArgs),
+    /// Only PID 1 duty: start the command, pass signals on, reap (drop-in for docker-init)
+    Init(init::InitArgs),
     /// Run what the official CLI image's entrypoint would run
     #[command(name = "docker-entrypoint", hide = true)]
     DockerEntrypoint {
@@ -105,6 +110,14 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let argv = translate(argv);
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
+    match argv.get(1..).unwrap_or_default() {
+        [command, words @ ..] if command == "agent" => return agent::main(words),
+        [command, only] if command == "init" && only == "--version" => {
+            say::result(init::TINI_VERSION);
+            return 0;
+        }
+        _ => {}
+    }
     let mut config = match Config::load(environment.pairs()) {
         Ok(config) => config,
         Err(error) => {
@@ -140,15 +153,13 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Entrypoint(arguments) => entrypoint::run_entrypoint(arguments, launch()),
         Command::Up(arguments) => up::run_up(arguments, launch()),
         Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
+        Command::Init(arguments) => init::run(arguments, environment, voice),
         Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, voice),
         Command::Exec(arguments) => match config.exec_settings() {
             Ok(settings) => exec::run(*arguments, &settings, voice),
-            Err(error) => {
-                voice.fail(&error, error.hint().as_deref());
-                FAILED
-            }
+            Err(error) => Failure::from(error).report(voice),
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),

@@ -50,7 +50,7 @@ pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Resu
     for warning in &applied.warnings {
         voice.say(Level::Warn, &warning.message);
         if let Some(hint) = &warning.hint {
-            voice.say(Level::Info, &format!("hint: {hint}"));
+            voice.say(Level::Hint, hint);
         }
     }
     for step in &applied.steps {
@@ -104,25 +104,31 @@ pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config
 
 /// One block a step: what, found, what would be done, why.
 fn table(plan: &Plan) -> String {
-    let mut text = String::new();
-    for step in &plan.steps {
-        let action = serde_json::json!(step.action);
-        let kind = action.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().replace('_', " ");
-        let details: Vec<String> = action
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| *name != "kind")
-            .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-            .collect();
-        let required = if step.required { "" } else { " (optional)" };
-        text.push_str(&format!("{}: {}{required}\n", step.id, step.title));
-        text.push_str(&format!("  found:  {}\n", step.found));
-        text.push_str(&format!("  action: {}\n", [vec![kind], details].concat().join(" ")));
-        text.push_str(&format!("  reason: {}\n", step.reason));
-        if let Some(hint) = &step.hint {
-            text.push_str(&format!("  hint:   {hint}\n"));
-        }
-    }
-    text.trim_end().to_owned()
+    let blocks: Vec<String> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let required = if step.required { "" } else { " (optional)" };
+            let mut lines = vec![
+                format!("{}: {}{required}", step.id, step.title),
+                format!("  found:  {}", step.found),
+                format!("  action: {}", words(&serde_json::json!(step.action))),
+                format!("  reason: {}", step.reason),
+            ];
+            lines.extend(step.hint.iter().map(|hint| format!("  hint:   {hint}")));
+            lines.join("\n")
+        })
+        .collect();
+    blocks.join("\n")
+}
+
+/// `kind name=value …`, from the form that programs get.
+fn words(action: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let kind = action.get("kind").map(text).unwrap_or_default().replace('_', " ");
+    let rest = action.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+    std::iter::once(kind)
+        .chain(rest.map(|(name, value)| format!("{name}={}", text(value))))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -44,8 +44,7 @@ impl Voice {
     pub fn fail_with(self, message: &str, hint: Option<&str>) {
         self.say(Level::Error, message);
         if let Some(hint) = hint {
-            let always = Self(Say { level: Level::Info, ..self.0 });
-            always.say(Level::Info, &format!("hint: {hint}"));
+            self.say(Level::Hint, hint);
         }
     }
 }

@@ -3,7 +3,7 @@ PID 1: signals, reaping, the service state machine, restart policy, shutdown and
 single-threaded.
 
 [`service`], [`policy`], [`shutdown`] and [`report`] decide, over plain data and a clock handed in;
-[`supervisor`] does what they say.
+[`supervisor`] does what they say. [`plain`] is the small PID 1 that only forwards and reaps.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,6 +14,7 @@ pub mod logpump;
 pub mod notify;
 pub mod outer;
 pub mod outlet;
+pub mod plain;
 pub mod policy;
 pub mod reaper;
 pub mod report;

@@ -41,6 +41,8 @@ pub struct Outlet {
     /// The piece on its way, and how much of it is written.
     piece: Vec<u8>,
     written: usize,
+    /// Whether the last turn ended although the reader would have taken more.
+    unfinished: bool,
     own: VecDeque<u8>,
     dropped: u64,
 }
@@ -52,6 +54,7 @@ impl Outlet {
             stream: open_stream(fd).ok(),
             piece: Vec::with_capacity(PIECE),
             written: 0,
+            unfinished: false,
             own: VecDeque::new(),
             dropped: 0,
         }
@@ -82,7 +85,7 @@ impl Outlet {
 
     /// Whether something waits for the reader.
     pub fn is_pending(&self) -> bool {
-        self.written < self.piece.len() || !self.own.is_empty()
+        self.unfinished || self.written < self.piece.len() || !self.own.is_empty()
     }
 
     /// Descriptor to poll for room, while something waits.
@@ -94,6 +97,7 @@ impl Outlet {
     /// Writes what the reader takes now: own lines, then whatever `refill` puts into the piece, at most [`PIECE`]
     /// bytes each time.
     pub fn turn(&mut self, mut refill: impl FnMut(&mut Vec<u8>)) {
+        self.unfinished = false;
         for _ in 0..PIECES_PER_TURN {
             if self.written >= self.piece.len() {
                 self.piece.clear();
@@ -118,6 +122,7 @@ impl Outlet {
                 Err(_) => self.stream = None,
             }
         }
+        self.unfinished = true;
     }
 
     fn take_own(&mut self) {
@@ -217,6 +222,16 @@ mod tests {
         reader.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("ours\n") && text.ends_with("\ntheirs\n"));
         assert_eq!(text.lines().filter(|line| *line == "ours").count(), OWN_ROOM / 5);
+    }
+
+    #[test]
+    fn a_turn_that_ends_early_asks_for_another() {
+        let file = tempfile::tempfile().unwrap();
+        let mut outlet = Outlet::open(file.as_fd());
+        outlet.turn(endless());
+        assert!(outlet.awaited().is_some(), "more waits than one turn writes");
+        outlet.turn(|_| {});
+        assert!(outlet.awaited().is_none());
     }
 
     #[test]

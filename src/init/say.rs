@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum Level {
     /// Something failed that was asked for.
     Error,
+    /// What to do about the failure that was said before it. As important as that.
+    Hint,
     /// Something is wrong and was worked around.
     Warn,
     /// What a user wants to know of a normal run.
@@ -56,13 +58,14 @@ impl Say {
     /// line: control characters are escaped, because the words of other programs and paths end up in here.
     /// `time` is in seconds since 1970.
     pub fn render(&self, level: Level, message: &str, time: f64) -> Option<String> {
-        if level > self.level {
+        if level > self.level.max(Level::Hint) {
             return None;
         }
         Some(match self.format {
             Format::Text => {
                 let label = match level {
                     Level::Error => "error: ",
+                    Level::Hint => "hint: ",
                     Level::Warn => "warning: ",
                     Level::Info | Level::Debug => "",
                 };

@@ -90,11 +90,16 @@ pub enum Effect {
     Ignored,
 }
 
+/// A `RELOADING=1` so soon after a needless `READY=1` belongs before it.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
 /// A process that was started and is not known to be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: i32,
     ready_since: Option<Duration>,
+    /// When it said to be ready although it was.
+    said_ready_again: Option<Duration>,
     asked_to_stop: bool,
 }
 
@@ -177,7 +182,7 @@ impl Service {
             Event::Spawned { pid } => self.spawned(now, pid),
             Event::SpawnFailed { permanent } => self.spawn_failed(now, permanent),
             Event::NotifyReady => self.ready(now),
-            Event::NotifyReloading => self.reloading(),
+            Event::NotifyReloading => self.reloading(now),
             Event::NotifyStopping => self.stopping_by_itself(),
             Event::Exited { exit, permanent } => self.exited(now, exit, permanent),
             Event::TimerFired => self.timer_fired(now),
@@ -200,7 +205,7 @@ impl Service {
             return vec![Effect::Ignored];
         }
         self.starts = self.starts.saturating_add(1);
-        self.process = Some(Process { pid, ready_since: None, asked_to_stop: false });
+        self.process = Some(Process { pid, ready_since: None, said_ready_again: None, asked_to_stop: false });
         match self.readiness {
             Readiness::Started => self.ready(now),
             Readiness::Notify => Vec::new(),
@@ -227,15 +232,19 @@ impl Service {
                 self.phase = Phase::Ready;
                 vec![Effect::Reloaded]
             }
-            // A daemon may repeat it.
-            Phase::Ready => Vec::new(),
+            Phase::Ready => {
+                process.said_ready_again = Some(now);
+                Vec::new()
+            }
             _ => vec![Effect::Ignored],
         }
     }
 
-    fn reloading(&mut self) -> Vec<Effect> {
-        if self.phase != Phase::Ready {
-            return vec![Effect::Ignored];
+    fn reloading(&mut self, now: Duration) -> Vec<Effect> {
+        let (Some(process), Phase::Ready) = (&mut self.process, self.phase) else { return vec![Effect::Ignored] };
+        // dockerd sends both words of a reload from goroutines, and the second may overtake the first.
+        if process.said_ready_again.take().is_some_and(|moment| now.saturating_sub(moment) < OVERTAKEN) {
+            return vec![Effect::Reloaded];
         }
         self.phase = Phase::Reloading;
         Vec::new()

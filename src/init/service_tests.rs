@@ -67,6 +67,17 @@ fn a_reload_ends_with_ready() {
 }
 
 #[test]
+fn the_two_words_of_a_reload_may_come_in_either_order() {
+    let mut service = running();
+    assert_eq!(service.handle(SECOND, Event::NotifyReady), []);
+    assert_eq!(service.handle(SECOND, Event::NotifyReloading), [Effect::Reloaded]);
+    assert_eq!(service.phase(), Phase::Ready);
+    service.handle(2 * SECOND, Event::NotifyReady);
+    assert_eq!(service.handle(4 * SECOND, Event::NotifyReloading), [], "too late to belong together");
+    assert_eq!(service.phase(), Phase::Reloading);
+}
+
+#[test]
 fn a_service_that_waits_for_its_next_start_ends_at_once_on_a_stop() {
     let mut service = running();
     service.handle(Duration::ZERO, FAILED);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::policy::{Restart, RestartPolicy};
-use crate::sys::spawn::Spawn;
+use crate::sys::spawn::{Session, Spawn, Stdio};
 
 /// How long the container lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,8 +131,13 @@ pub struct ServiceSpec {
 }
 
 impl ServiceSpec {
-    /// A daemon: restarted always, ready when it says so, its output pumped to standard error.
-    pub fn daemon(name: &str, spawn: Spawn) -> Self {
+    /// A daemon: restarted always, ready when it says so, its output pumped to standard error, no standard input,
+    /// and in a session of its own, so that Ctrl-C on the container's terminal is ours to handle.
+    pub fn daemon(name: &str, mut spawn: Spawn) -> Self {
+        spawn.session = Session::New;
+        if let Some(stdin) = spawn.stdio.first_mut() {
+            *stdin = Stdio::Null;
+        }
         Self {
             name: name.to_owned(),
             spawn,
@@ -144,8 +149,10 @@ impl ServiceSpec {
         }
     }
 
-    /// The user's command: started once, on our own standard streams, and given at most 10 s to end.
-    pub fn command(name: &str, spawn: Spawn) -> Self {
+    /// The user's command: started once, on our own standard streams and in the foreground of their terminal, and
+    /// given at most 10 s to end.
+    pub fn command(name: &str, mut spawn: Spawn) -> Self {
+        spawn.session = Session::Foreground;
         Self {
             name: name.to_owned(),
             spawn,

@@ -2,31 +2,35 @@
 The shell around the decisions of this room: one loop that takes signals, deaths, notices and lines, feeds them to
 the state machines, and does what those say.
 
-Once the first process runs nothing here may fail: whatever goes wrong is said, and the loop goes on.
+`effects` feeds the machines, `stopping` is the way down, `forwarding` passes signals on, `state_file` tells
+the world. Once the first process runs nothing here may fail: whatever goes wrong is said, and the loop goes on.
 */
+mod effects;
+mod forwarding;
+mod state_file;
+mod stopping;
+
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::unistd::Pid;
 
+use self::state_file::StateFile;
 use super::event_loop::{until_earliest, wait};
 use super::logpump::Pump;
 use super::notify::{Notice, NotifyError, NotifySocket};
-use super::policy::Reason;
 use super::reaper::{adopt_orphans, harvest_children};
-use super::report::{ExitReason, ExitReport, exit_code};
-use super::say::{Level, Logger, Say};
-use super::service::{Effect, Event};
-use super::shutdown::{Action, Shutdown, Surroundings, Target};
-use super::signals::{Duty, SHORT_GRACE, Urgency, duty};
+use super::report::{ExitReason, ExitReport};
+use super::say::{Logger, Say};
+use super::service::Event;
+use super::shutdown::Shutdown;
+use super::signals::{Duty, duty};
 use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, Sink, SupervisorConfig};
 use super::state::{Phase, STATE_SCHEMA, SupervisorState};
 use super::streams::Streams;
 use super::unit::Unit;
-use super::{sweep, words};
-use crate::sys::signal::{self, SignalPipe};
-use crate::sys::wait::{Death, signal_name};
+use crate::sys::signal::SignalPipe;
+use crate::sys::wait::Death;
 
 /// Why the supervisor could not begin. Nothing has been started then.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +54,6 @@ pub enum StartError {
     Subreaper(Errno),
 }
 
-/// Longest time at the end for a reader to take our last lines.
-const LAST_WORDS: Duration = Duration::from_millis(200);
-
 /// PID 1 of a container with services.
 pub struct Supervisor {
     units: Vec<Unit>,
@@ -70,14 +71,6 @@ pub struct Supervisor {
     killed: Vec<String>,
     orphans: u64,
     more_dead: bool,
-}
-
-struct StateFile {
-    path: Option<std::path::PathBuf>,
-    current: SupervisorState,
-    written: Option<SupervisorState>,
-    failed: bool,
-    started: Instant,
 }
 
 impl Supervisor {
@@ -248,237 +241,6 @@ impl Supervisor {
         }
     }
 
-    fn handle(&mut self, index: usize, event: Event) {
-        let now = self.now();
-        let Some(unit) = self.units.get_mut(index) else { return };
-        for effect in unit.machine.handle(now, event) {
-            self.apply(index, event, effect);
-        }
-    }
-
-    fn apply(&mut self, index: usize, event: Event, effect: Effect) {
-        let Some(unit) = self.units.get_mut(index) else { return };
-        let name = unit.spec.name.clone();
-        match effect {
-            Effect::Start => {
-                let outcome = match unit.start(self.notify.as_ref()) {
-                    Ok(pid) => {
-                        self.streams.debug(&format!("{name} started as process {pid}"));
-                        Event::Spawned { pid }
-                    }
-                    Err(failure) => {
-                        self.streams.error(&failure.message);
-                        Event::SpawnFailed { permanent: failure.permanent }
-                    }
-                };
-                self.handle(index, outcome);
-            }
-            Effect::ScheduleRestart { after } => {
-                let how = unit.how_it_ended();
-                let said = words::restart(&name, &how, after, unit.diagnosis.as_ref());
-                self.streams.warn(&said);
-            }
-            Effect::Signal(signal) => {
-                let sent = unit.machine.pid().map_or(Err(Errno::ESRCH), |pid| signal::send(pid, signal as i32));
-                // ESRCH cannot be: an unreaped child keeps its pid.
-                if let Err(errno) = sent {
-                    self.streams.error(&format!("cannot send {signal} to {name}: {errno}"));
-                }
-            }
-            Effect::BecameReady => self.became_ready(index, &name),
-            Effect::Reloaded => {
-                self.streams.info(&format!("{name} has reloaded its configuration"));
-                if let Some((shutdown, _)) = &mut self.shutdown {
-                    shutdown.prepared(index);
-                }
-            }
-            Effect::Ended => self.ended(index, &name),
-            Effect::GiveUp(reason) => self.gave_up(index, name, reason),
-            Effect::Ignored => {
-                let phase = unit.machine.phase();
-                self.streams.debug(&format!("{name} is {phase:?}; {event:?} was ignored"));
-            }
-        }
-    }
-
-    fn became_ready(&mut self, index: usize, name: &str) {
-        let Some(unit) = self.units.get(index) else { return };
-        if unit.spec.readiness == Readiness::Notify {
-            let millis = self.state.started.elapsed().as_secs_f64() * 1000.0;
-            if self.daemon == Some(index) && self.state.current.ready_ms.is_none() {
-                self.state.current.ready_ms = Some(millis);
-            }
-            let again = if unit.machine.restarts() > 0 { " again" } else { "" };
-            self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
-        }
-    }
-
-    fn ended(&mut self, index: usize, name: &str) {
-        let Some(unit) = self.units.get(index) else { return };
-        if self.shutdown.is_some() {
-            self.streams.debug(&format!("{name} ended: {}", unit.how_it_ended()));
-            return;
-        }
-        let is_command = matches!(&self.mode, RunMode::Command(command) if command == name);
-        let waited_for = self.units.iter().any(|other| {
-            other.machine.phase() == Phase::Waiting
-                && other.spec.after.iter().any(|after| after.service == name && !unit.reached(after.milestone))
-        });
-        let reason = match (&unit.failure, unit.machine.last_exit()) {
-            (Some(failure), _) => ExitReason::NotStarted {
-                service: name.to_owned(),
-                code: failure.code,
-                message: failure.message.clone(),
-            },
-            (None, Some(exit)) => ExitReason::Ended { service: name.to_owned(), exit },
-            (None, None) => return,
-        };
-        let level = if is_command { Level::Debug } else { Level::Info };
-        self.streams.log(level, &format!("{name} ended: {}", unit.how_it_ended()));
-        // Without a command every service counts; with one, only those that somebody still waits for.
-        if is_command || waited_for || self.mode == RunMode::Daemon {
-            self.begin_stop(reason);
-        }
-    }
-
-    fn gave_up(&mut self, index: usize, service: String, reason: Reason) {
-        let Some(unit) = self.units.get(index) else { return };
-        let diagnosis = unit.diagnosis.clone();
-        for said in words::given_up(&service, reason, &unit.how_it_ended(), &unit.last_lines(), diagnosis.as_ref()) {
-            self.streams.error(&said);
-        }
-        let last = unit.failure.is_none().then(|| unit.machine.last_exit()).flatten();
-        self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });
-    }
-
-    fn asked_to_stop(&mut self, number: i32) {
-        let (name, now) = (signal_name(number), self.now());
-        let Some((shutdown, _)) = &mut self.shutdown else {
-            self.streams.info(&format!("{name}: stopping"));
-            self.begin_stop(ExitReason::Requested(number));
-            return;
-        };
-        match shutdown.hurry(now) {
-            Urgency::Orderly => {}
-            Urgency::Short => {
-                self.streams.info(&format!("{name} again: at most {} s more", SHORT_GRACE.as_secs()));
-            }
-            Urgency::Now => self.streams.info(&format!("{name} again: killing what is left")),
-        }
-    }
-
-    fn begin_stop(&mut self, reason: ExitReason) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        let targets = self.units.iter().enumerate().map(|(service, unit)| {
-            let plan = &unit.spec.stop;
-            let prepares = plan.prepare.is_some() || plan.reload_signal.is_some();
-            Target { service, limit: plan.limit, prepare: prepares.then_some(plan.reload_timeout) }
-        });
-        let shutdown = Shutdown::new(self.now(), self.stop_timeout, targets.collect());
-        self.shutdown = Some((shutdown, reason));
-        self.state.current.stopping = true;
-        for index in 0..self.units.len() {
-            self.handle(index, Event::Drain);
-        }
-        self.units.iter_mut().filter_map(|unit| unit.pump.as_mut()).for_each(Pump::set_lossy);
-    }
-
-    /// Whether the stop is over.
-    fn go_on_stopping(&mut self) -> bool {
-        while self.shutdown.is_some() {
-            // What died since counts: the sweep asks who is left, and not every death reaches us as a signal.
-            self.reap();
-            let now = self.now();
-            let around = Around(&self.units);
-            let Some((shutdown, _)) = &mut self.shutdown else { break };
-            let actions = shutdown.advance(now, &around);
-            if actions.is_empty() {
-                return shutdown.is_done();
-            }
-            for action in actions {
-                self.act(action);
-            }
-        }
-        false
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Prepare(index) => self.prepare_stop(index),
-            Action::Terminate(index) => {
-                if let Some(signal) = self.units.get(index).map(|unit| unit.spec.stop.signal) {
-                    self.handle(index, Event::StopRequested { signal });
-                }
-            }
-            Action::Kill(index) => {
-                if let Some(unit) = self.units.get(index) {
-                    let name = unit.spec.name.clone();
-                    self.streams.warn(&format!("{name} did not end in time and is killed"));
-                    self.killed.push(name);
-                    self.handle(index, Event::KillRequested);
-                }
-            }
-            Action::SweepTerminate => sweep::send(libc::SIGTERM),
-            Action::SweepKill => sweep::send(libc::SIGKILL),
-        }
-    }
-
-    fn prepare_stop(&mut self, index: usize) {
-        let Some(unit) = self.units.get_mut(index) else { return };
-        let prepared = unit.spec.stop.prepare.as_mut().map_or(Ok(()), |prepare| prepare());
-        let reload = match prepared {
-            Ok(()) => unit.spec.stop.reload_signal.and_then(|signal| Some((unit.machine.pid()?, signal))),
-            Err(problem) => {
-                let name = &unit.spec.name;
-                self.streams.warn(&format!("cannot prepare the stop of {name}: {problem}; stopping it as it is"));
-                None
-            }
-        };
-        let sent = reload.map(|(pid, signal)| signal::send(pid, signal as i32));
-        // A reload that was sent ends with the service's own notice.
-        if sent != Some(Ok(()))
-            && let Some((shutdown, _)) = &mut self.shutdown
-        {
-            shutdown.prepared(index);
-        }
-    }
-
-    fn reload(&mut self, number: i32) {
-        if let Some(Err(problem)) = self.reload_hook.as_mut().map(|hook| hook()) {
-            self.streams.error(&format!("cannot reload: {problem}; the services keep their configuration"));
-            return;
-        }
-        self.pass_to(self.daemon.or_else(|| self.main()), number);
-    }
-
-    fn forward(&mut self, number: i32) {
-        self.pass_to(self.main(), number);
-    }
-
-    /// The command, else the daemon, else the service that was started last.
-    fn main(&self) -> Option<usize> {
-        match &self.mode {
-            RunMode::Command(name) => self.units.iter().position(|unit| unit.spec.name == *name),
-            RunMode::Daemon => self.daemon.or_else(|| self.units.len().checked_sub(1)),
-        }
-    }
-
-    /// Passes a signal on to a service that is ready: one that has not installed its handlers yet would die of it.
-    fn pass_to(&mut self, index: Option<usize>, number: i32) {
-        let Some(unit) = index.and_then(|index| self.units.get(index)) else { return };
-        let (name, signal) = (&unit.spec.name, signal_name(number));
-        match unit.machine.pid().filter(|_| unit.machine.is_ready_now()) {
-            None => self.streams.debug(&format!("{signal} was dropped: {name} is not ready")),
-            Some(pid) => {
-                if let Err(errno) = signal::send(pid, number) {
-                    self.streams.warn(&format!("cannot send {signal} to {name}: {errno}"));
-                }
-            }
-        }
-    }
-
     fn move_lines(&mut self) {
         let mut problems = Vec::new();
         let mut pumps: Vec<(Sink, &mut Pump)> = Vec::with_capacity(self.units.len());
@@ -523,37 +285,6 @@ impl Supervisor {
         let writable: Vec<_> = self.streams.awaited().collect();
         wait(&readable, &writable, time)
     }
-
-    /// Gives the last lines a moment to be read, and sums up.
-    fn finish(mut self) -> ExitReport {
-        let reason = self.shutdown.take().map_or(ExitReason::Requested(0), |(_, reason)| reason);
-        let command = match &self.mode {
-            RunMode::Daemon => None,
-            RunMode::Command(name) => self
-                .units
-                .iter()
-                .find(|unit| unit.spec.name == *name)
-                .and_then(|unit| Some((unit.machine.last_exit()?, unit.spec.stop.signal))),
-        };
-        let code = exit_code(&reason, !self.killed.is_empty(), command);
-        for unit in &mut self.units {
-            if let Some(pump) = &mut unit.pump {
-                // A problem with its log file is of no use to anyone any more.
-                let _ = pump.drain();
-            }
-        }
-        self.write_state();
-        let end = Instant::now() + LAST_WORDS;
-        self.move_lines();
-        while self.streams.awaited().next().is_some() && Instant::now() < end {
-            let writable: Vec<_> = self.streams.awaited().collect();
-            if wait(&[], &writable, Some(end.saturating_duration_since(Instant::now()))).is_err() {
-                break;
-            }
-            self.move_lines();
-        }
-        ExitReport { reason, code, killed: self.killed, orphans: self.orphans }
-    }
 }
 
 /// The socket for notices, if any service sends them.
@@ -569,37 +300,4 @@ fn bind_notify(config: &SupervisorConfig, log: &mut impl Logger) -> Result<Optio
         log.debug(&format!("{reason}; using an abstract notification socket"));
     }
     Ok(Some(socket))
-}
-
-struct Around<'a>(&'a [Unit]);
-
-impl Surroundings for Around<'_> {
-    fn is_alive(&self, service: usize) -> bool {
-        self.0.get(service).is_some_and(|unit| unit.machine.pid().is_some())
-    }
-
-    fn is_ready(&self, service: usize) -> bool {
-        self.0.get(service).is_some_and(|unit| unit.machine.is_ready_now())
-    }
-
-    fn others(&self) -> bool {
-        sweep::others()
-    }
-}
-
-impl StateFile {
-    /// Writes the state if it changed. Gives the first failure after a success.
-    fn write(&mut self) -> Option<String> {
-        let path = self.path.as_ref()?;
-        if self.written.as_ref() == Some(&self.current) {
-            return None;
-        }
-        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let outcome = folder.and_then(|()| self.current.write(path));
-        // What could not be written is not tried again before the next change.
-        self.written = Some(self.current.clone());
-        let failed = std::mem::replace(&mut self.failed, outcome.is_err());
-        let error = outcome.err().filter(|_| !failed)?;
-        Some(format!("cannot write {}: {error}; `dindctl health` will not see the truth", path.display()))
-    }
 }

@@ -4,7 +4,7 @@ The supervisor's messages that take more than a format string.
 use std::time::Duration;
 
 use super::policy::Reason;
-use super::say::printable;
+use super::say::{Level, printable};
 use super::spec::Diagnosis;
 
 /// Last lines that are printed when a service is given up.
@@ -21,19 +21,25 @@ pub fn restart(name: &str, how: &str, after: Duration, diagnosis: Option<&Diagno
 }
 
 /// What to say when a service is given up, one message for each line: the fact, its last words, cause and hint.
-pub fn given_up(name: &str, reason: Reason, how: &str, lines: &[String], diagnosis: Option<&Diagnosis>) -> Vec<String> {
-    let mut said = vec![format!("{name} {reason}, the last time with {how}; giving up")];
+pub fn given_up(
+    name: &str,
+    reason: Reason,
+    how: &str,
+    lines: &[String],
+    diagnosis: Option<&Diagnosis>,
+) -> Vec<(Level, String)> {
+    let mut said = vec![(Level::Error, format!("{name} {reason} (last: {how}); giving up"))];
     let hidden = lines.len().saturating_sub(SHOWN);
     if !lines.is_empty() {
-        said.push(format!("last lines of {name}:"));
-        said.extend(lines.iter().skip(hidden).map(|line| format!("  | {}", printable(line))));
+        said.push((Level::Error, format!("last lines of {name}:")));
+        said.extend(lines.iter().skip(hidden).map(|line| (Level::Error, format!("  | {}", printable(line)))));
     }
     match diagnosis {
         Some(diagnosis) => {
-            said.push(format!("cause: {}", diagnosis.cause));
-            said.push(format!("hint: {}", diagnosis.hint));
+            said.push((Level::Error, format!("cause: {}", diagnosis.cause)));
+            said.push((Level::Hint, diagnosis.hint.clone()));
         }
-        None => said.push(format!("hint: run `dindctl doctor`, or {name} by hand, to see what it lacks here")),
+        None => said.push((Level::Hint, format!("run {name} by hand in this container to see what it lacks here"))),
     }
     said
 }
@@ -48,12 +54,14 @@ mod tests {
         let diagnosis = Diagnosis { cause: "disk full".into(), hint: "make room".into(), permanent: false };
         let said = given_up("dockerd", Reason::CrashLoop { deaths: 5 }, "exit code 1", &lines, Some(&diagnosis));
         assert_eq!(
-            said.first().unwrap(),
-            "dockerd died 5 times in a row without getting to work, the last time with exit code 1; giving up"
+            said.first().unwrap().1,
+            "dockerd died 5 times in a row without getting to work (last: exit code 1); giving up"
         );
-        assert_eq!(said.get(2).unwrap(), "  | line 10");
+        assert_eq!(said.get(2).unwrap().1, "  | line 10");
         assert_eq!(said.len(), 2 + SHOWN + 2);
-        assert!(said.ends_with(&["cause: disk full".to_owned(), "hint: make room".to_owned()]));
+        assert!(
+            said.ends_with(&[(Level::Error, "cause: disk full".to_owned()), (Level::Hint, "make room".to_owned())])
+        );
     }
 
     #[test]

@@ -4,20 +4,20 @@ Emptying a cgroup v2 group and handing its controllers on, against a world that 
 `docker exec` and health checks put new processes into the group at any moment, so every part is tried again within
 a bound: at most [`ROUNDS`] rounds and [`DEADLINE`]. Nothing spins and nothing is given up after the first EBUSY.
 
-**Domain controllers first.** The kernel answers EBUSY to a domain controller (memory, io, …) while a process is in
-the group, and once one is handed on no process can enter any more: the race is over. A threaded controller (cpu,
-cpuset, pids) is accepted while processes are in the group, and then turns it into the root of a threaded subtree
-(`cgroup_vet_subtree_control_enable`, `cgroup_is_thread_root` in kernel/cgroup/cgroup.c): its leaf becomes
-`domain invalid`, takes no process any more, and memory answers EOPNOTSUPP for ever. So threaded ones come last, are
-checked, and are taken back where that happened.
+The order matters: this process itself has to be in the leaf before the first controller is handed on. With a
+process in a child group the kernel answers EBUSY as long as one is left in the group, and afterwards lets none enter.
+Were the leaf empty, it would take a threaded controller (cpu, cpuset, pids) beside a process and turn the group into
+the root of a threaded subtree, whose leaf takes no process any more (`cgroup_vet_subtree_control_enable`,
+`cgroup_can_be_thread_root` in kernel/cgroup/cgroup.c).
 */
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::apply::Notes;
 use super::error::CallError;
+use super::plan::processes;
 use super::system::System;
 
 /// Rounds of moving processes before giving up.
@@ -28,9 +28,6 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 pub const FOREIGN_DEADLINE: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-/// Controllers that work inside a threaded subtree (cgroup-v2.rst, "Threads").
-const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
 /// What is left of the bound.
 struct Budget {
@@ -108,7 +105,7 @@ pub(super) fn evacuate_step(
         let round = round(system, from, to)?;
         moved += round.moved;
         if !round.left_any() {
-            notes.notes.push(format!("moved {moved} processes in {} rounds", budget.rounds));
+            notes.notes.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
             return Ok(());
         }
         let progress = round.moved > 0 || round.vanished > 0;
@@ -144,11 +141,9 @@ pub(super) fn delegate_step(
     controllers: &[String],
     notes: &mut Notes,
 ) {
-    let (threaded, domain): (Vec<&String>, Vec<&String>) =
-        controllers.iter().partition(|name| THREADED.contains(&name.as_str()));
     let mut budget = Budget::new(system);
     let mut done: Vec<&str> = Vec::new();
-    let mut waiting = domain.into_iter().chain(threaded);
+    let mut waiting = controllers.iter();
     while let Some(name) = waiting.next() {
         match hand_on(system, group, leaf, name, &mut budget) {
             Ok(()) => done.push(name),
@@ -156,7 +151,7 @@ pub(super) fn delegate_step(
                 let busy = error.errno == Errno::EBUSY;
                 notes.warnings.push(error.to_string());
                 if busy {
-                    // A threaded controller would now be accepted, and spoil the group for all the others.
+                    // The bound is used up: the others would meet the same processes.
                     let rest: Vec<&str> = waiting.map(String::as_str).collect();
                     if !rest.is_empty() {
                         notes.warnings.push(format!("{} not handed on for the same reason", rest.join(", ")));
@@ -180,14 +175,7 @@ fn hand_on(
 ) -> Result<(), CallError> {
     let control = group.join("cgroup.subtree_control");
     loop {
-        let errno = match system.write(&control, &format!("+{name}")) {
-            Ok(()) if leaf.is_none() || !THREADED.contains(&name) || !became_threaded(system, group) => return Ok(()),
-            Ok(()) => {
-                take_back(system, &control, name)?;
-                Errno::EBUSY
-            }
-            Err(errno) => errno,
-        };
+        let Err(errno) = system.write(&control, &format!("+{name}")) else { return Ok(()) };
         let failed = |reason: String| CallError::new(format!("write \"+{name}\" to"), &control, errno).because(reason);
         let (Some(leaf), Errno::EBUSY) = (leaf, errno) else {
             return Err(failed(meaning(errno, &control).to_string()));
@@ -198,7 +186,7 @@ fn hand_on(
         // What was just moved is gone from the group: the next try needs no pause.
         if !budget.again(system, deadline, found.moved == 0) {
             return Err(failed(if foreign_only {
-                format!("{} processes of another pid namespace are in the group", found.foreign)
+                format!("{} of another pid namespace in the group", processes(found.foreign))
             } else if let Some((pid, errno)) = found.refused {
                 format!("process {pid} cannot be moved out of the group: {errno}")
             } else {
@@ -206,17 +194,6 @@ fn hand_on(
             }));
         }
     }
-}
-
-/// Whether the group has just become the root of a threaded subtree.
-fn became_threaded(system: &mut dyn System, group: &Path) -> bool {
-    system.read(&group.join("cgroup.type")).is_ok_and(|kind| kind.trim() != "domain")
-}
-
-fn take_back(system: &mut dyn System, control: &PathBuf, name: &str) -> Result<(), CallError> {
-    system.write(control, &format!("-{name}")).map_err(|errno| {
-        CallError::new(format!("write \"-{name}\" to"), control, errno).because("the group has become threaded")
-    })
 }
 
 fn explain(error: CallError) -> CallError {

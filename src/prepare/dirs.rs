@@ -12,19 +12,21 @@ const DATA_MODE: u32 = 0o711;
 
 /// One step for each folder, and one for another daemon on the same data.
 pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
-    let mut steps = vec![run_dir(&facts.run_dir)];
-    if wants.daemon {
-        for (storage, id, what) in [
-            (&facts.data_root, "data-root", "data root"),
-            (&facts.containerd_root, "containerd-root", "containerd root"),
-        ] {
-            let data = data(storage, wants, id, what);
-            let refused = matches!(data.action, Action::Fail { .. });
-            steps.push(data);
-            steps.extend((!refused).then(|| overlay(storage, id, what)).flatten());
-        }
-        steps.extend(other_daemon(facts));
+    if !wants.daemon {
+        // A command that is only prepared for needs none of them, and may run on a read-only root.
+        return Vec::new();
     }
+    let mut steps = vec![run_dir(&facts.run_dir)];
+    for (storage, id, what) in
+        [(&facts.data_root, "data-root", "data root"), (&facts.containerd_root, "containerd-root", "containerd root")]
+    {
+        let data = data(storage, wants, id, what);
+        let refused = matches!(data.action, Action::Fail { .. });
+        steps.push(data);
+        steps.extend((!refused).then(|| overlay(storage, id, what)).flatten());
+    }
+    // The daemon that runs under this very dindctl holds the same locks.
+    steps.extend(wants.supervised.is_empty().then(|| other_daemon(facts)).flatten());
     steps
 }
 

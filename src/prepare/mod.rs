@@ -1,7 +1,7 @@
 /*!
 The preparation of a Docker-in-Docker container as a plan of steps that first look, then say, then do.
 
-[`Facts::gather`] reads, [`plan`] decides and touches nothing, [`apply`] does what the plan says through a [`System`].
+[`Facts::gather`] reads, [`plan()`] decides and touches nothing, [`apply()`] does what the plan says through a [`System`].
 So the plan can be printed, judged and tested without root, and what is printed is what would be done.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

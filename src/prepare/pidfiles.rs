@@ -74,10 +74,10 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     if facts.pid_files.is_empty() {
         return vec![Step::nothing("pidfiles", "pid files", "none of an earlier daemon", "nothing is in the way")];
     }
-    facts.pid_files.iter().map(step).collect()
+    facts.pid_files.iter().map(|file| step(file, &wants.supervised)).collect()
 }
 
-fn step(file: &PidFile) -> Step {
+fn step(file: &PidFile, supervised: &[i32]) -> Step {
     let path = file.path.display();
     let daemon = if is_containerds(&file.path) { "containerd" } else { "dockerd" };
     let found = match (file.pid, &file.process) {
@@ -93,6 +93,9 @@ fn step(file: &PidFile) -> Step {
     );
     let same =
         |process: &crate::probe::process::Identity| [daemon, "docker-containerd"].iter().any(|name| process.is(name));
+    if file.process.as_ref().is_some_and(|process| same(process) && supervised.contains(&process.pid)) {
+        return Step { reason: "it is the daemon that dindctl supervises here".into(), ..step };
+    }
     match (&file.process, file.pid) {
         (Some(process), Some(pid)) if same(process) && daemon == "dockerd" => step
             .fails(format!("another dockerd (pid {pid}) already runs: {path} is its pid file"))

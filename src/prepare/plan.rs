@@ -77,7 +77,8 @@ pub enum Action {
     CreateDir {
         /// The folder.
         path: PathBuf,
-        /// Permission bits of the last folder, whether it was there or not.
+        /// Permission bits of the last folder, whether it was there or not; written in octal.
+        #[serde(serialize_with = "octal")]
         mode: u32,
     },
     /// Write a value into an existing file of the kernel.
@@ -148,6 +149,16 @@ pub struct FreshMount {
     pub fstype: String,
     /// Options of the file system.
     pub data: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference.
+fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:04o}"))
+}
+
+/// `1 process`, `2 processes`.
+pub(crate) fn processes(count: usize) -> String {
+    if count == 1 { "1 process".into() } else { format!("{count} processes") }
 }
 
 impl Step {

@@ -7,7 +7,7 @@ The group meant is the own one, wherever it is. Where the cgroup namespace is th
 `/docker/<id>`, and nothing is ever created in the root group of the host.
 */
 use super::facts::Facts;
-use super::plan::{Action, Step};
+use super::plan::{Action, Step, processes};
 use super::v1;
 use crate::probe::cgroup::{Group, LEAF, Layout, Place, Unified};
 
@@ -67,7 +67,11 @@ fn hidden(unified: &Unified) -> Step {
         REASON,
     )
     .warns("the own cgroup is not visible here: controllers cannot be handed on, and limits of nested containers may be refused")
-    .hint("start the container with --cgroupns=private")
+    .hint(if unified.mount.root.starts_with("/..") {
+        "do not mount the host's /sys/fs/cgroup into the container: the engine mounts the right one"
+    } else {
+        "start the container with --cgroupns=private"
+    })
 }
 
 fn threaded(group: &Group) -> Option<Step> {
@@ -99,7 +103,7 @@ fn evacuate(unified: &Unified, group: &Group, needed: bool) -> Option<Step> {
     };
     let found = match group.unreadable {
         Some(errno) => format!("the processes of {} cannot be listed: {errno}", group.path.display()),
-        None => format!("{} processes in {}{strangers}", group.processes + group.foreign, group.path.display()),
+        None => format!("{} in {}{strangers}", processes(group.processes + group.foreign), group.path.display()),
     };
     let step = Step::nothing(
         "cgroup.v2.evacuate",

@@ -37,7 +37,7 @@ impl std::str::FromStr for TmpWish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wants {
     /// Whether dockerd and containerd are started afterwards. Without it nothing is checked or removed on their
-    /// behalf: no pid files, no data folders; a missing privilege is a warning.
+    /// behalf: no pid files, no folders; a missing privilege is a warning.
     pub daemon: bool,
     /// When to mount a tmpfs on `/tmp`.
     pub tmp: TmpWish,
@@ -47,6 +47,9 @@ pub struct Wants {
     pub containerd_root: PathBuf,
     /// Where dindctl keeps its state and its private sockets.
     pub run_dir: PathBuf,
+    /// Processes that a running dindctl supervises, when the question comes from beside it (`plan`, `doctor` in a
+    /// running container): a daemon among them is ours, and so are its pid file and its locks.
+    pub supervised: Vec<i32>,
     /// Where pid files of an earlier daemon may lie.
     pub pid_dirs: Vec<PathBuf>,
     /// Open files the daemons should be able to have (`RLIMIT_NOFILE`).
@@ -63,6 +66,7 @@ impl Default for Wants {
             data_root: "/var/lib/docker".into(),
             containerd_root: "/var/lib/containerd".into(),
             run_dir: "/run/dindctl".into(),
+            supervised: Vec::new(),
             pid_dirs: vec!["/run".into(), "/var/run".into()],
             open_files: 1_048_576,
             free_bytes: 64 << 20,

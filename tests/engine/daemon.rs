@@ -46,7 +46,7 @@ fn kill(container: &Container, services: &[&str]) {
 }
 
 fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
-    let dind = Container::dind("healthy", &[]);
+    let dind = Container::dind("healthy", &["--env", "DINDCTL_OUTER_STOP_TIMEOUT=10s"]);
     let health = dind.exec(&["dindctl", "health", "-o", "json"]).ok();
     let health: serde_json::Value = serde_json::from_str(&health)?;
     assert_eq!(health["healthy"], true);
@@ -55,6 +55,7 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
     assert_eq!(health["supervisor"]["listen"][0], "unix:///var/run/docker.sock");
     let logs = dind.logs();
     assert!(logs.contains("without TLS"), "the warning about the open port is missing:\n{logs}");
+    assert_eq!(logs.matches("DINDCTL_OUTER_STOP_TIMEOUT says").count(), 1, "{logs}");
     let plan: serde_json::Value = serde_json::from_str(&dind.exec(&["dindctl", "plan", "-o", "json"]).ok())?;
     let steps = plan["steps"].as_array().ok_or("no steps")?;
     assert!(!steps.is_empty() && steps.iter().all(|step| step["found"].is_string() && step["reason"].is_string()));
@@ -63,7 +64,7 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
 
 fn killed_daemons_refuse_no_connection() -> Result<(), Failed> {
     let dind = Container::dind("kills", &[]);
-    let load = Load::start(format!("{}:2375", dind.address()), 20);
+    let load = Load::start(&format!("{}:2375", dind.address()), 20);
     for services in [&["dockerd"][..], &["containerd"], &["dockerd", "containerd"]] {
         // A second of readiness makes the next life a good one, which is restarted without delay.
         std::thread::sleep(Duration::from_millis(1500));
@@ -220,10 +221,10 @@ fn the_argument_rules_are_the_official_ones() -> Result<(), Failed> {
     assert!(run(&["dockerd", "--version"]).ok().starts_with("Docker version"));
     assert_eq!(run(&["sh", "-c", "echo $container; exit 7"]).code, 7);
     assert_eq!(run(&["no-such-program"]).code, 127);
-    // A word that docker knows becomes a docker command; there is no daemon, so it names the default address.
+    // A word that docker knows becomes a docker command; there is no daemon, so it asks the default address.
     let said = run(&["ps"]);
     assert_ne!(said.code, 0);
-    assert!(said.err.contains("tcp://docker:2375"), "{}", said.err);
+    assert!(said.err.contains("docker:2375"), "{}", said.err);
     let init =
         docker(&["run", "--rm", "--label", "dindctl.test=1", "--entrypoint", "docker-init", &image, "--version"]).ok();
     assert!(init.starts_with("tini version "), "dockerd reads this line: {init}");

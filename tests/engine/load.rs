@@ -32,9 +32,8 @@ enum End {
 
 fn request(address: SocketAddr) -> End {
     let limit = Duration::from_secs(30);
-    let mut stream = match TcpStream::connect_timeout(&address, limit) {
-        Ok(stream) => stream,
-        Err(_) => return End::Refused,
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else {
+        return End::Refused;
     };
     stream.set_read_timeout(Some(limit)).expect("timeout");
     if stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n").is_err() {
@@ -50,7 +49,7 @@ fn request(address: SocketAddr) -> End {
 
 impl Load {
     /// Sends `rate` requests a second to `address`, each on a connection and thread of its own.
-    pub fn start(address: String, rate: u32) -> Self {
+    pub fn start(address: &str, rate: u32) -> Self {
         let address: SocketAddr = address.parse().expect("address");
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);

@@ -105,6 +105,11 @@ pub fn role(role: &str, arguments: &[String]) -> ExitCode {
         ("guest-sleep", []) => loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         },
+        ("guest-show", []) => {
+            println!("container={}", std::env::var("container").unwrap_or_default());
+            print!("{}", fs::read_to_string("/proc/self/cgroup").expect("/proc/self/cgroup"));
+            ExitCode::SUCCESS
+        }
         ("guest-visit", [group, millis]) => {
             visit(group, millis.parse().expect("milliseconds"));
             ExitCode::SUCCESS

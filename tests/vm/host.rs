@@ -136,8 +136,15 @@ fn disk(folder: &Path) -> Result<PathBuf, String> {
     }
     let program = std::env::current_exe().map_err(io("own path"))?;
     std::fs::copy(&program, tree.join("init")).map_err(io("copy the program"))?;
-    let listed = Command::new("ldd").arg(&program).output().map_err(io("ldd"))?;
-    for word in String::from_utf8_lossy(&listed.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+    // The binary that ships where scripts/test built it, else the one that cargo built for this test.
+    let dindctl = std::env::var_os("DINDCTL_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dindctl").into());
+    std::fs::copy(&dindctl, tree.join("dindctl")).map_err(io(&dindctl.to_string_lossy()))?;
+    // Of a static program ldd lists nothing, and says so by its exit code.
+    let listed = Command::new("ldd").arg(&program).arg(&dindctl).output().map_err(io("ldd"))?;
+    for word in String::from_utf8_lossy(&listed.stdout)
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+    {
         let target = tree.join(word.trim_start_matches('/'));
         std::fs::create_dir_all(target.parent().unwrap_or(&tree)).map_err(io(word))?;
         std::fs::copy(word, target).map_err(io(word))?;

@@ -55,12 +55,11 @@ pub enum Daemon {
     Explicit(Vec<OsString>),
 }
 
+/// Makes the user's command a service, given the environment that the preparation left.
+pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<ServiceSpec, Failure> + 'a;
+
 /// Runs daemon and command until the container ends, and gives its exit code.
-pub fn run(
-    launch: Launch<'_>,
-    daemon: Daemon,
-    command: Option<&dyn Fn(&Environment) -> Result<ServiceSpec, Failure>>,
-) -> u8 {
+pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> u8 {
     let voice = launch.voice;
     match supervise(launch, daemon, command) {
         Ok(code) => code,
@@ -77,11 +76,7 @@ struct Parts {
     sockets: Bound,
 }
 
-fn supervise(
-    mut launch: Launch<'_>,
-    daemon: Daemon,
-    command: Option<&dyn Fn(&Environment) -> Result<ServiceSpec, Failure>>,
-) -> Result<u8, Failure> {
+fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
     // Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
     let signals = signals::catch_supervised()
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?;
@@ -155,7 +150,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         Ok(found) => found,
         Err(missing) if missing.none && launch.config.get("daemon.listen").trim().is_empty() => {
             launch.voice.say(Level::Warn, &format!("{missing}: TCP stays closed, the unix socket works"));
-            launch.voice.say(Level::Info, &format!("hint: {}", missing.hint()));
+            launch.voice.say(Level::Hint, &missing.hint());
             tcp = Tcp::Closed;
             None
         }
@@ -196,7 +191,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         line.push("--cgroup-parent".into());
         line.push(parent.into());
     }
-    let ours = started.first().is_some();
+    let ours = !started.is_empty();
     started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
     let reload = files::reload_hook(arguments.clone(), live_restore, data_root.clone(), merged_path);
     Ok(Parts { services: started, listen, reload: Some(reload), sockets: bound })

@@ -44,6 +44,13 @@ pub fn bind(launch: &Launch<'_>, addresses: &[String], group: Option<&str>, tls:
 
 /// containerd on our own configuration.
 pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<ServiceSpec, Failure> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("cannot remove the stale socket {}: {error}", socket.display());
+            return Err(Failure::new(message, "the container needs a writable /run"));
+        }
+        _ => {}
+    }
     let config = PathBuf::from(RUN_DIR).join("containerd.toml");
     let level = if launch.config.get("log.level") == "debug" { "debug" } else { "warn" };
     let text = engine_containerd::config(root, Path::new("/run/containerd"), socket, level);
@@ -67,8 +74,9 @@ pub fn dockerd(
     let mut service = ServiceSpec::daemon(DOCKERD, spawn);
     service.output = output(launch.config);
     if our_containerd {
-        // dockerd's first failed connection to containerd costs it a second of back-off.
-        service = service.after(CONTAINERD, Milestone::Ready);
+        // Both start side by side: dockerd waits for a socket that is not there yet in steps of 10 ms (containerd's
+        // own dialer). A socket that is there and refuses would cost it a second of back-off, see `containerd`.
+        service = service.after(CONTAINERD, Milestone::Started);
     }
     if merged.live_restore && merged.live_restore_in_file {
         service.stop = StopPlan {

@@ -87,12 +87,11 @@ impl Channel {
                 read(&source, scratch).inspect(|count| self.keeper.keep(scratch.get(..*count).unwrap_or_default()))
             };
             match got {
-                Ok(0) => return Ok(Flow::Closed),
+                // EIO is the way a terminal says that its other end is closed.
+                Ok(0) | Err(Errno::EIO) => return Ok(Flow::Closed),
                 Ok(count) => self.note(count, source.as_fd()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Flow::Empty),
-                // The way a terminal says that its other end is closed.
-                Err(Errno::EIO) => return Ok(Flow::Closed),
                 Err(errno) => return Err(errno),
             }
         }

@@ -64,31 +64,31 @@ mod tests {
     use super::*;
 
     const KILL: Option<Death> = Some(Death::Signaled(libc::SIGKILL));
-    const fn exit(code: i32) -> Option<Death> {
-        Some(Death::Exited(code))
+    const fn exit(code: i32) -> Death {
+        Death::Exited(code)
     }
 
     #[rstest]
-    #[case::success(exit(0), None, false, false, Status::Ok)]
-    #[case::failure(exit(3), None, false, false, Status::Nonzero)]
-    #[case::a_code_above_128_is_no_signal(exit(137), None, false, false, Status::Nonzero)]
+    #[case::success(Some(exit(0)), None, false, false, Status::Ok)]
+    #[case::failure(Some(exit(3)), None, false, false, Status::Nonzero)]
+    #[case::a_code_above_128_is_no_signal(Some(exit(137)), None, false, false, Status::Nonzero)]
     #[case::own_crash(Some(Death::Signaled(libc::SIGSEGV)), None, false, false, Status::Signaled)]
     #[case::sigkill_by_itself(KILL, None, false, false, Status::Signaled)]
     #[case::oom(KILL, None, true, false, Status::Oom)]
     #[case::oom_with_full_disk(KILL, None, true, true, Status::Oom)]
-    #[case::survived_a_childs_oom(exit(0), None, true, false, Status::Ok)]
-    #[case::failed_after_a_childs_oom(exit(137), None, true, false, Status::Nonzero)]
+    #[case::survived_a_childs_oom(Some(exit(0)), None, true, false, Status::Ok)]
+    #[case::failed_after_a_childs_oom(Some(exit(137)), None, true, false, Status::Nonzero)]
     #[case::crashed_after_a_childs_oom(Some(Death::Signaled(libc::SIGABRT)), None, true, false, Status::Signaled)]
-    #[case::disk(exit(1), None, false, true, Status::DiskLimit)]
+    #[case::disk(Some(exit(1)), None, false, true, Status::DiskLimit)]
     #[case::disk_by_signal(Some(Death::Signaled(libc::SIGBUS)), None, false, true, Status::DiskLimit)]
-    #[case::full_but_content(exit(0), None, false, true, Status::Ok)]
+    #[case::full_but_content(Some(exit(0)), None, false, true, Status::Ok)]
     #[case::timeout(KILL, Some(Cause::Deadline), false, false, Status::Timeout)]
     #[case::timeout_beats_oom_and_disk(KILL, Some(Cause::Deadline), true, true, Status::Timeout)]
-    #[case::timeout_with_graceful_exit(exit(0), Some(Cause::Deadline), false, false, Status::Timeout)]
+    #[case::timeout_with_graceful_exit(Some(exit(0)), Some(Cause::Deadline), false, false, Status::Timeout)]
     #[case::timeout_unkillable(None, Some(Cause::Deadline), false, false, Status::Timeout)]
     #[case::cpu(KILL, Some(Cause::CpuTime), false, false, Status::CpuTimeout)]
     #[case::output(KILL, Some(Cause::OutputLimit), false, false, Status::OutputLimit)]
-    #[case::output_though_it_ended(exit(0), Some(Cause::OutputLimit), false, false, Status::OutputLimit)]
+    #[case::output_though_it_ended(Some(exit(0)), Some(Cause::OutputLimit), false, false, Status::OutputLimit)]
     #[case::cancel(KILL, Some(Cause::Cancelled), false, false, Status::Killed)]
     #[case::nonsense_from_the_caller(KILL, Some(Cause::Protocol), false, false, Status::Internal)]
     #[case::no_death_seen(None, None, false, false, Status::Internal)]

@@ -76,9 +76,11 @@ fn signal(payload: &[u8]) -> Option<Signal> {
 mod tests {
     use super::*;
 
+    type Sent<'a> = (Kind, &'a [u8]);
+
     const JOB: &str = r#"{"id":"x","stages":[],"workdir":"/","run_as":{"spec":""},"timeout_ms":1}"#;
 
-    fn after(frames: &[(Kind, &[u8])]) -> Desk {
+    fn after(frames: &[Sent<'_>]) -> Desk {
         let mut desk = Desk::default();
         for (kind, payload) in frames {
             desk.note(Frame { kind: *kind, payload: payload.to_vec() });
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn what_does_not_belong_there_is_a_fault() {
         let job = (Kind::Job, JOB.as_bytes());
-        let cases: [(&[(Kind, &[u8])], &str); 8] = [
+        let cases: [(&[Sent<'_>], &str); 8] = [
             (&[(Kind::Stdin, b"x")], "before the job"),
             (&[(Kind::Job, b"{}")], "cannot be read"),
             (&[job, job], "unexpected Job"),

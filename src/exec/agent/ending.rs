@@ -48,8 +48,8 @@ impl Ending {
                 Some(Blow::Ask)
             }
             State::Asked { .. } if patient => None,
-            State::Running => self.kill(cause, now),
-            State::Asked { cause, .. } => self.kill(cause, now),
+            State::Running => Some(self.kill(cause, now)),
+            State::Asked { cause, .. } => Some(self.kill(cause, now)),
         }
     }
 
@@ -57,14 +57,14 @@ impl Ending {
     pub(super) fn tick(&mut self, now: Duration) -> Option<Blow> {
         match self.state {
             State::Running if now >= self.deadline => self.end(Cause::Deadline, now),
-            State::Asked { cause, kill_at } if now >= kill_at => self.kill(cause, now),
+            State::Asked { cause, kill_at } if now >= kill_at => Some(self.kill(cause, now)),
             _ => None,
         }
     }
 
-    fn kill(&mut self, cause: Cause, now: Duration) -> Option<Blow> {
+    fn kill(&mut self, cause: Cause, now: Duration) -> Blow {
         self.state = State::Killed { cause, at: now };
-        Some(Blow::Kill)
+        Blow::Kill
     }
 
     /// When [`Self::tick`] or [`Self::hopeless`] will have something new to say.

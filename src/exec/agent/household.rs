@@ -64,31 +64,12 @@ impl Household {
         }
     }
 
-    /// Collects every dead child without waiting. `main` is the program whose end matters.
-    pub(super) fn reap(&self, main: Option<Pid>) -> Reaped {
-        let mut reaped = Reaped::default();
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if Some(pid) == main => reaped.main = Some(Death::Exited(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid) == main => {
-                    reaped.main = Some(Death::Signaled(signal as i32));
-                }
-                Ok(WaitStatus::StillAlive) => return reaped,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => {
-                    reaped.none_left = true;
-                    return reaped;
-                }
-            }
-        }
-    }
-
     /// Kills everything and waits, within a bound, until nothing is left.
     pub(super) fn clear(&self) {
         let start = Instant::now();
         loop {
             self.strike(Blow::Kill);
-            if self.reap(None).none_left || start.elapsed() > CLEAR_WITHIN {
+            if reap(None).none_left || start.elapsed() > CLEAR_WITHIN {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -127,6 +108,25 @@ impl Household {
     }
 }
 
+/// Collects every dead child without waiting. `main` is the program whose end matters.
+pub(super) fn reap(main: Option<Pid>) -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if Some(pid) == main => reaped.main = Some(Death::Exited(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid) == main => {
+                reaped.main = Some(Death::Signaled(signal as i32));
+            }
+            Ok(WaitStatus::StillAlive) => return reaped,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => {
+                reaped.none_left = true;
+                return reaped;
+            }
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     pid: i32,
@@ -135,7 +135,7 @@ struct Stat {
     ticks: u64,
 }
 
-/// Reads `/proc/PID/stat` (proc_pid_stat(5)). The name in it may hold spaces and parentheses.
+/// Reads `/proc/PID/stat` (`proc_pid_stat(5)`). The name in it may hold spaces and parentheses.
 fn parse_stat(pid: i32, text: &str) -> Option<Stat> {
     let (_, after_name) = text.rsplit_once(") ")?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();

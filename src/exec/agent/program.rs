@@ -61,25 +61,24 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts it. `channels` are stdout and stderr of the whole job.
+    /// Starts it. `channels` are stdout and stderr of the whole job; they are taken once it runs.
     pub(super) fn start(
         stage: &Stage,
         setting: &Setting<'_>,
         streams: Streams,
-        channels: [Channel; 2],
-    ) -> Result<Self, (Refusal, [Channel; 2])> {
-        match launch(stage, setting, streams) {
-            Ok((pid, input, outputs)) => Ok(Self {
-                pid,
-                input,
-                outputs,
-                channels,
-                is_terminal: matches!(streams, Streams::Terminal(..)),
-                first: 0,
-                widened: false,
-            }),
-            Err(refusal) => Err((refusal, channels)),
-        }
+        channels: &mut Option<[Channel; 2]>,
+    ) -> Result<Self, Refusal> {
+        let (pid, input, outputs) = launch(stage, setting, streams)?;
+        let lost = || Refusal::internal("streams", "the streams of the job are in use".to_owned());
+        Ok(Self {
+            pid,
+            input,
+            outputs,
+            channels: channels.take().ok_or_else(lost)?,
+            is_terminal: matches!(streams, Streams::Terminal(..)),
+            first: 0,
+            widened: false,
+        })
     }
 
     /// Gives the job's streams back for the next stage or the report.

@@ -11,7 +11,7 @@ use super::Options;
 use super::alarm::Alarm;
 use super::caller::{Caller, Gone};
 use super::desk::Desk;
-use super::household::Household;
+use super::household::{Household, reap};
 use super::program::Program;
 use super::refusal::Refusal;
 use crate::exec::protocol::{Job, Kind, Ready};
@@ -99,7 +99,6 @@ impl<'a> Session<'a> {
     /// Waits until something happens, `until` at the latest, and does what can be done about it without a decision:
     /// frames are noted, output is moved, input is handed on.
     pub(super) fn turn(&mut self, program: Option<&mut Program>, until: Duration) -> Result<Turn, Gone> {
-        let mut program = program;
         let timeout = until.saturating_sub(self.start.elapsed());
         let [input, output] = self.caller.interests(!self.desk.feeder.is_full());
         let none: [Interest<'_>; 3] = [(None, PollFlags::empty()); 3];
@@ -123,7 +122,13 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        if let Some(program) = program.as_deref_mut() {
+        if let Some(program) = program {
+            for signal in self.desk.signals.drain(..) {
+                program.signal(signal);
+            }
+            if let Some((rows, columns)) = self.desk.size.take() {
+                program.resize(rows, columns);
+            }
             if !feed.is_empty() || program.may_close_input(&self.desk.feeder) {
                 program.feed(&mut self.desk.feeder)?;
             }
@@ -151,7 +156,7 @@ impl<'a> Session<'a> {
                 return Err(Stop::Idle(self.options.idle));
             }
             if self.turn(None, until)?.child {
-                self.household.reap(None);
+                reap(None);
             }
         }
     }
@@ -189,7 +194,7 @@ pub(super) struct Archive<'s, 'a> {
 
 impl Archive<'_, '_> {
     fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Stop> {
-        let session = &mut self.session;
+        let session = &mut *self.session;
         let until = session.now().saturating_add(session.options.idle);
         loop {
             if let Some(piece) = session.desk.archive.pop_front() {

@@ -75,7 +75,7 @@ fn add(tree: &Tree, name: &Path, entry: &mut tar::Entry<'_, impl Read>) -> Resul
 }
 
 fn copy(entry: &mut impl Read, file: &OwnedFd, name: &Path) -> Result<(), Refusal> {
-    let mut buffer = [0; 32 * 1024];
+    let mut buffer = vec![0; 32 * 1024];
     loop {
         let count = match entry.read(&mut buffer) {
             Ok(0) => return Ok(()),

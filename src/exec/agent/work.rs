@@ -10,6 +10,7 @@ use super::channel::Channel;
 use super::classify::{Cause, Death, Evidence, classify};
 use super::cpu::CpuWatch;
 use super::ending::{Blow, Ending};
+use super::household::reap;
 use super::prepare;
 use super::program::{Program, Setting, Streams};
 use super::refusal::{Refusal, problem};
@@ -39,6 +40,8 @@ struct Run<'j> {
     started: Option<Duration>,
     /// When the last program ended.
     ended: Duration,
+    /// Whether the caller has stopped reading for good.
+    stalled: bool,
 }
 
 /// Takes a job and brings it to its report. `Ok` means that the caller has it.
@@ -48,7 +51,7 @@ pub(super) fn work(session: &mut Session<'_>) -> Result<(), Stop> {
         &std::fs::read_to_string(session.options.proc_root.join("self/cgroup")).unwrap_or_default(),
     );
     let job = match session.await_job() {
-        Err(Stop::Refused(refusal)) => return Ok(deliver(session, refused(refusal), None, Duration::ZERO)?),
+        Err(Stop::Refused(refusal)) => return Ok(deliver(session, &refused(refusal), None, Some(Duration::ZERO))?),
         other => other?,
     };
     let baseline = meters.read();
@@ -62,6 +65,7 @@ pub(super) fn work(session: &mut Session<'_>) -> Result<(), Stop> {
         channels: Some(channels),
         started: None,
         ended: Duration::ZERO,
+        stalled: false,
     };
     let result = run_job(session, &mut run, &meters, &baseline);
     session.household.clear();
@@ -69,13 +73,14 @@ pub(super) fn work(session: &mut Session<'_>) -> Result<(), Stop> {
     let (usage, oom_killed) = meters.since(&baseline, wall);
     let mut report = match result {
         Ok(end) => judge(&run, &end, usage, oom_killed),
-        Err(Stop::Refused(refusal)) => Report { usage, oom_killed, ..refused(refusal) },
+        Err(Stop::Refused(refusal)) => Report { oom_killed, usage, ..refused(refusal) },
         Err(stop) => return Err(stop),
     };
     if let Some([out, err]) = &run.channels {
         report.truncated = Truncated { stdout: out.dropped(), stderr: err.dropped() };
     }
-    Ok(deliver(session, report, run.channels.take(), run.ending.next())?)
+    let deadline = (!run.stalled).then(|| run.ending.next());
+    Ok(deliver(session, &report, run.channels.take(), deadline)?)
 }
 
 /// The time limits of a job, counted from now.
@@ -108,14 +113,7 @@ fn run_job(
             Some((rows, columns)) => Streams::Terminal(rows, columns),
             None => Streams::Pipes { stdin: job.stdin && index == last },
         };
-        let Some(channels) = run.channels.take() else { break };
-        let mut program = match Program::start(stage, &setting, streams, channels) {
-            Ok(program) => program,
-            Err((refusal, channels)) => {
-                run.channels = Some(channels);
-                return Err(refusal.into());
-            }
-        };
+        let mut program = Program::start(stage, &setting, streams, &mut run.channels)?;
         if run.started.is_none() {
             run.started = Some(session.now());
             session.caller.send(Kind::Started, &[]);
@@ -179,18 +177,12 @@ fn watch_over(
         for blow in due.into_iter().chain(ended) {
             household.strike(blow);
         }
-        for signal in session.desk.signals.drain(..) {
-            program.signal(signal);
-        }
-        if let Some((rows, columns)) = session.desk.size.take() {
-            program.resize(rows, columns);
-        }
         if run.ending.hopeless(now) {
             break;
         }
         let until = run.ending.next().min(run.cpu.next());
         if session.turn(Some(program), until)?.child {
-            death = session.household.reap(Some(program.pid)).main;
+            death = reap(Some(program.pid)).main;
             if death.is_some() {
                 break;
             }
@@ -201,7 +193,9 @@ fn watch_over(
     let disk_full = prepare::any_full(&run.watched);
     session.household.clear();
     let mut patience = Patience::new(session, run.ending.next());
-    while !session.drain(program)? && patience.wait(session)? {}
+    while !run.stalled && !session.drain(program)? {
+        run.stalled = !patience.wait(session)?;
+    }
     Ok(StageEnd { death, disk_full })
 }
 
@@ -259,22 +253,22 @@ fn refused(refusal: Refusal) -> Report {
 }
 
 /// Sends what is left of the output and the report. A caller who stops reading is waited for until the deadline, and
-/// a little longer.
+/// a little longer; without a deadline not at all.
 fn deliver(
     session: &mut Session<'_>,
-    report: Report,
+    report: &Report,
     channels: Option<[Channel; 2]>,
-    deadline: Duration,
+    deadline: Option<Duration>,
 ) -> Result<(), Gone> {
     session.desk.feeder.refuse();
-    let mut patience = Patience::new(session, deadline);
-    let mut reads = true;
+    let mut reads = deadline.is_some();
+    let mut patience = Patience::new(session, deadline.unwrap_or_default());
     for mut remainder in channels.into_iter().flatten().map(|mut channel| channel.finish()) {
         while reads && !remainder.send(&mut session.caller.outbox) {
             reads = patience.wait(session)?;
         }
     }
-    let payload = report_payload(&report).unwrap_or_default();
+    let payload = report_payload(report).unwrap_or_default();
     session.caller.send(Kind::Report, &payload);
     session.caller.flush()?;
     while reads && session.caller.outbox.pending() > 0 {

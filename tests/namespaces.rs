@@ -1,0 +1,29 @@
+//! The ring of tests that need namespaces of their own. Each module holds one subject; what this machine does not
+//! allow is shown as ignored, with a line `SKIP <name>: <reason>`.
+
+#[path = "namespaces/agent.rs"]
+mod agent;
+#[path = "namespaces/driver.rs"]
+mod driver;
+#[path = "namespaces/lab.rs"]
+mod lab;
+#[path = "namespaces/plain.rs"]
+mod plain;
+#[path = "namespaces/preparation.rs"]
+mod preparation;
+#[path = "namespaces/supervision.rs"]
+mod supervision;
+mod support;
+
+fn main() {
+    // The tests start this very program again as the process under test.
+    if let Some(code) = driver::run_if_asked() {
+        std::process::exit(code);
+    }
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = [agent::trials(), supervision::trials(), plain::trials(), preparation::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,17 @@
+/*!
+Ring 2: the preparation against folders that look like a container's root, and against a model of the kernel. No
+privileges needed.
+*/
+
+#[path = "tempdir/applying.rs"]
+mod applying;
+#[path = "tempdir/fake_kernel.rs"]
+mod fake_kernel;
+#[path = "tempdir/fake_root.rs"]
+mod fake_root;
+#[path = "tempdir/gathering.rs"]
+mod gathering;
+#[path = "tempdir/plans.rs"]
+mod plans;
+#[path = "tempdir/sockets.rs"]
+mod sockets;

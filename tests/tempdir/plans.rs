@@ -1,0 +1,415 @@
+/*!
+Whole plans for the set-ups that containers meet.
+*/
+use std::os::unix::fs::PermissionsExt;
+
+use dindctl::prepare::{Action, Plan, TmpWish, Wants, plan};
+use dindctl::probe::storage::Free;
+
+use TmpWish::{Always, Auto, Never};
+
+use crate::fake_root::{DEFAULT, FakeRoot, private_v2};
+
+fn json(plan: &Plan) -> String {
+    serde_json::to_string_pretty(plan).unwrap()
+}
+
+fn action<'a>(plan: &'a Plan, id: &str) -> &'a Action {
+    &plan.step(id).unwrap_or_else(|| panic!("no step {id} in {plan:#?}")).action
+}
+
+fn failure(plan: &Plan) -> (&str, &str) {
+    let step = plan.failures().next().unwrap_or_else(|| panic!("{plan:#?}"));
+    let Action::Fail { cause } = &step.action else { unreachable!() };
+    (cause, step.hint.as_deref().unwrap())
+}
+
+#[test]
+fn v1() {
+    let mut root = FakeRoot::new();
+    root.v1("rw,nosuid,nodev,noexec,relatime");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn v1_read_only() {
+    let mut root = FakeRoot::new();
+    root.v1("ro,nosuid,nodev,noexec,relatime");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn hybrid() {
+    let mut root = FakeRoot::new();
+    root.v1("rw");
+    root.v2("/sys/fs/cgroup/unified", "rw", "/");
+    root.group("sys/fs/cgroup/unified", Some("domain"), "hugetlb", "1\n");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn v2_private_namespace() {
+    insta::assert_snapshot!(json(&private_v2().plan()));
+}
+
+#[test]
+fn v2_after_an_earlier_preparation() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/init");
+    root.group("sys/fs/cgroup", Some("domain"), "cpuset cpu io memory pids", "");
+    root.file("sys/fs/cgroup/cgroup.subtree_control", "cpuset cpu io memory pids\n");
+    root.group("sys/fs/cgroup/init", Some("domain"), "cpuset cpu io memory pids", "1\n");
+    let plan = root.plan();
+    for id in ["cgroup.v2.evacuate", "cgroup.v2.delegate"] {
+        assert_eq!(action(&plan, id), &Action::Nothing);
+    }
+    assert!(plan.step("cgroup.v2.parent").is_none());
+}
+
+#[test]
+fn v2_host_namespace() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/docker/0123");
+    root.group("sys/fs/cgroup", None, "cpuset cpu io memory pids", "1\n2\n0\n");
+    root.group("sys/fs/cgroup/docker/0123", Some("domain"), "cpu memory pids", "1\n0\n");
+    let plan = root.plan();
+    insta::assert_snapshot!(json(&plan));
+    assert!(!json(&plan).contains("\"/sys/fs/cgroup/init\""), "nothing is created in the host's root group");
+}
+
+#[test]
+fn v2_leaf_of_the_machines_root_is_somebody_elses() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/init");
+    root.group("sys/fs/cgroup", None, "memory", "1\n");
+    root.group("sys/fs/cgroup/init", Some("domain"), "memory", "1\n");
+    let Action::Evacuate { from, .. } = action(&root.plan(), "cgroup.v2.evacuate").clone() else { panic!() };
+    assert_eq!(from, std::path::Path::new("/sys/fs/cgroup/init"));
+}
+
+#[test]
+fn v2_machine_root() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/");
+    root.group("sys/fs/cgroup", None, "cpuset cpu io memory pids", "1\n2\n");
+    let plan = root.plan();
+    assert!(plan.step("cgroup.v2.evacuate").is_none());
+    assert!(matches!(action(&plan, "cgroup.v2.delegate"), Action::Delegate { leaf: None, .. }));
+}
+
+#[test]
+fn v2_outside_of_the_namespace() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/../other");
+    root.group("sys/fs/cgroup", Some("domain"), "memory", "");
+    let plan = root.plan();
+    assert!(matches!(action(&plan, "cgroup.v2.group"), Action::Warn { .. }));
+    assert!(plan.step("cgroup.v2.delegate").is_none());
+}
+
+#[test]
+fn v2_mount_of_the_host_in_a_private_namespace_has_its_own_hint() {
+    let mut root = FakeRoot::new();
+    root.mount_part("/../..", "/sys/fs/cgroup", "cgroup2", "rw", "rw");
+    root.v2("/elsewhere", "rw", "/");
+    root.group("sys/fs/cgroup", None, "memory", "1\n");
+    let plan = root.plan();
+    assert!(matches!(action(&plan, "cgroup.v2.group"), Action::Warn { .. }), "{plan:#?}");
+    assert!(plan.step("cgroup.v2.group").unwrap().hint.as_ref().unwrap().contains("do not mount the host's"));
+}
+
+#[test]
+fn actions_read_as_words() {
+    let plan = private_v2().plan();
+    let words: Vec<String> = plan.changes().map(|step| step.action.describe()).collect();
+    insta::assert_snapshot!(words.join("\n"));
+}
+
+#[test]
+fn v2_part_of_the_tree_is_mounted() {
+    let mut root = FakeRoot::new();
+    root.mount_part("/docker/0123", "/sys/fs/cgroup", "cgroup2", "ro", "rw");
+    root.v2("/elsewhere", "rw", "/docker/0123");
+    root.group("sys/fs/cgroup", Some("domain"), "memory", "1\n");
+    let plan = root.plan();
+    let Action::RemountReadWrite { fresh, .. } = action(&plan, "cgroup.v2.writable") else { panic!("{plan:#?}") };
+    assert_eq!(fresh, &None, "a new mount would show the whole tree");
+    assert!(matches!(action(&plan, "cgroup.v2.evacuate"), Action::Evacuate { .. }));
+}
+
+#[test]
+fn v2_read_only() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "ro,nosuid", "/");
+    root.group("sys/fs/cgroup", Some("domain"), "cpuset cpu io memory pids", "1\n");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn v2_read_only_on_the_whole_machine_is_left_alone() {
+    let mut root = FakeRoot::new();
+    root.mount("/sys/fs/cgroup", "cgroup2", "ro", "ro");
+    root.v2("/elsewhere", "rw", "/");
+    root.group("sys/fs/cgroup", Some("domain"), "memory", "1\n");
+    let plan = root.plan();
+    let Action::Warn { message } = action(&plan, "cgroup.v2.writable") else { panic!("{plan:#?}") };
+    assert!(message.contains("on the whole machine"), "{message}");
+}
+
+#[test]
+fn v2_threaded() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/");
+    root.group("sys/fs/cgroup", Some("domain threaded"), "cpuset cpu io memory pids", "1\n");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn v2_foreign_processes() {
+    let mut root = FakeRoot::new();
+    root.v2("/sys/fs/cgroup", "rw", "/");
+    root.group("sys/fs/cgroup", Some("domain"), "cpu memory", "0\n1\n0\n");
+    insta::assert_snapshot!(json(&root.plan()));
+}
+
+#[test]
+fn a_hidden_mount_does_not_count() {
+    let mut root = private_v2();
+    root.mount("/sys", "sysfs", "rw", "rw");
+    let plan = root.plan();
+    assert!(matches!(action(&plan, "cgroup"), Action::Warn { .. }), "the new /sys covers /sys/fs/cgroup: {plan:#?}");
+}
+
+#[test]
+fn without_privileges_the_cause_is_one_sentence() {
+    let mut root = private_v2();
+    root.capabilities(DEFAULT);
+    let plan = root.plan();
+    assert_eq!(
+        failure(&plan),
+        (
+            "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers",
+            "start this container with --privileged (compose: privileged: true)"
+        )
+    );
+    let wants = Wants { daemon: false, ..Wants::default() };
+    let only_prepare = dindctl::prepare::plan(&root.facts(&wants), &wants);
+    assert_eq!(only_prepare.failures().count(), 0, "a preparation without a daemon only warns");
+    assert!(matches!(action(&only_prepare, "privilege"), Action::Warn { .. }));
+    assert!(only_prepare.step("run-dir").is_none(), "nor does it need folders");
+}
+
+#[test]
+fn a_missing_cap_sys_resource_is_a_note_and_hard_limits_stay() {
+    let mut root = private_v2();
+    root.capabilities("000001fffeffffff");
+    let plan = root.plan();
+    assert_eq!(action(&plan, "privilege"), &Action::Nothing);
+    assert!(plan.step("privilege").unwrap().found.contains("CAP_SYS_RESOURCE"));
+    assert_eq!(action(&plan, "limit.open_files"), &Action::SetOpenFiles { soft: 524_288, hard: 524_288 });
+    assert_eq!(action(&plan, "limit.open_files.hard"), &Action::Nothing);
+}
+
+#[test]
+fn limits_are_raised_and_never_lowered() {
+    let root = private_v2();
+    let open = |soft: u64, hard: u64| {
+        let mut facts = root.facts(&Wants::default());
+        facts.open_files = dindctl::probe::limits::Limit { soft, hard };
+        let plan = plan(&facts, &Wants::default());
+        (action(&plan, "limit.open_files").clone(), plan.step("limit.open_files.hard").map(|it| it.action.clone()))
+    };
+    let all = Action::SetOpenFiles { soft: 1_048_576, hard: 1_048_576 };
+    assert_eq!(open(1024, 4096), (Action::SetOpenFiles { soft: 4096, hard: 4096 }, Some(all)));
+    let unlimited = u64::MAX;
+    assert_eq!(open(1024, unlimited), (Action::SetOpenFiles { soft: 1_048_576, hard: unlimited }, None));
+    assert_eq!(open(unlimited, unlimited), (Action::Nothing, None));
+    assert_eq!(open(1_048_576, 1_048_576), (Action::Nothing, None));
+}
+
+#[test]
+fn the_hard_limit_stays_below_the_kernels_ceiling() {
+    let root = private_v2();
+    root.file("proc/sys/fs/nr_open", "600000\n");
+    assert_eq!(action(&root.plan(), "limit.open_files.hard"), &Action::SetOpenFiles { soft: 600_000, hard: 600_000 });
+}
+
+#[test]
+fn tmp_is_covered_only_where_it_must_or_shall_be() {
+    let root = private_v2();
+    let covered = |wish: TmpWish, unwritable: bool, mounted: bool| {
+        let wants = Wants { tmp: wish, ..Wants::default() };
+        let mut facts = root.facts(&wants);
+        facts.tmp.unwritable = unwritable.then_some(nix::errno::Errno::EROFS);
+        facts.tmp.mount_point = mounted;
+        let plan = plan(&facts, &wants);
+        assert!(!plan.step("tmp").unwrap().required, "never fatal");
+        matches!(action(&plan, "tmp"), Action::Mount { .. })
+    };
+    for (wish, unwritable, mounted, expected) in [
+        (Auto, false, false, false),
+        (Auto, true, false, true),
+        (Auto, true, true, true),
+        (Always, false, false, true),
+        (Always, false, true, false),
+        (Always, true, true, true),
+        (Never, true, false, false),
+    ] {
+        assert_eq!(covered(wish, unwritable, mounted), expected, "{wish:?} {unwritable} {mounted}");
+    }
+}
+
+#[test]
+fn a_missing_tmp_is_created() {
+    let root = private_v2();
+    std::fs::remove_dir(root.path("tmp")).unwrap();
+    assert_eq!(action(&root.plan(), "tmp"), &Action::CreateDir { path: "/tmp".into(), mode: 0o1777 });
+}
+
+#[test]
+fn pid_files_are_judged_by_who_runs() {
+    let root = private_v2();
+    root.process(40, "sleep");
+    root.process(41, "containerd");
+    root.file("run/docker.pid", "40\n");
+    root.file("run/docker/containerd/containerd.pid", "41\n");
+    root.file("run/a/docker-old.pid", "4242\n");
+    root.file("run/b/docker-empty.pid", "");
+    let plan = root.plan();
+    let removed = |path: &str| Action::RemoveFile { path: path.into() };
+    assert_eq!(action(&plan, "pidfile:/run/docker.pid"), &removed("/run/docker.pid"), "a reused number");
+    assert_eq!(action(&plan, "pidfile:/run/a/docker-old.pid"), &removed("/run/a/docker-old.pid"), "a dead process");
+    assert_eq!(action(&plan, "pidfile:/run/b/docker-empty.pid"), &removed("/run/b/docker-empty.pid"));
+    assert!(matches!(action(&plan, "pidfile:/run/docker/containerd/containerd.pid"), Action::Warn { .. }));
+    assert_eq!(plan.steps.iter().filter(|step| step.id.starts_with("pidfile:")).count(), 4, "/var/run is /run");
+}
+
+#[test]
+fn a_living_dockerd_is_named() {
+    let root = private_v2();
+    root.process(77, "dockerd");
+    root.file("run/docker.pid", "77");
+    assert!(failure(&root.plan()).0.starts_with("another dockerd (pid 77) already runs"));
+}
+
+#[test]
+fn the_daemon_that_is_supervised_here_is_not_another_one() {
+    let root = private_v2();
+    root.process(77, "dockerd");
+    root.file("run/docker.pid", "77");
+    root.file("var/lib/docker/volumes/metadata.db", "bolt");
+    let file = std::fs::File::open(root.path("var/lib/docker/volumes/metadata.db")).unwrap();
+    let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+    let wants = Wants { supervised: vec![77], ..Wants::default() };
+    let ours = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&ours, "pidfile:/run/docker.pid"), &Action::Nothing);
+    assert_eq!(ours.failures().count(), 0);
+    let wants = Wants { supervised: vec![78], ..Wants::default() };
+    assert!(failure(&plan(&root.facts(&wants), &wants)).0.starts_with("another dockerd (pid 77)"));
+}
+
+#[test]
+fn pid_files_on_other_mounts_and_behind_links_are_not_ours() {
+    let mut root = private_v2();
+    root.mount("/run/netns", "tmpfs", "rw", "rw");
+    root.file("run/netns/docker.pid", "1");
+    root.file("elsewhere/docker.pid", "1");
+    std::os::unix::fs::symlink("../elsewhere", root.path("run/link")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere/docker.pid", root.path("run/docker.pid")).unwrap();
+    root.file("run/1/2/3/4/docker.pid", "1");
+    assert_eq!(action(&root.plan(), "pidfiles"), &Action::Nothing);
+}
+
+#[test]
+fn a_full_data_root_is_named_with_its_numbers() {
+    let root = private_v2();
+    let fail = |free: Free| {
+        let mut facts = root.facts(&Wants::default());
+        facts.data_root.free = Some(free);
+        let plan = plan(&facts, &Wants::default());
+        failure(&plan).0.to_string()
+    };
+    assert_eq!(
+        fail(Free { bytes: 1 << 20, inodes: Some(9) }),
+        "the data root /var/lib/docker is full: 1024 KiB are free, at least 65536 are needed"
+    );
+    assert_eq!(
+        fail(Free { bytes: 1 << 40, inodes: Some(0) }),
+        "the data root /var/lib/docker is full: no inode is free"
+    );
+}
+
+#[test]
+fn a_data_root_that_cannot_be_written_is_named() {
+    let root = private_v2();
+    let mut facts = root.facts(&Wants::default());
+    facts.data_root.unwritable = Some(nix::errno::Errno::EROFS);
+    let plan = plan(&facts, &Wants::default());
+    assert!(failure(&plan).0.contains("cannot be written: EROFS"));
+    assert!(failure(&plan).1.contains("-v NAME:/var/lib/docker"));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_data_is_found_by_its_lock() {
+    let root = private_v2();
+    root.file("var/lib/docker/volumes/metadata.db", "bolt");
+    assert_eq!(root.plan().failures().count(), 0);
+    let file = std::fs::File::open(root.path("var/lib/docker/volumes/metadata.db")).unwrap();
+    let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+    let plan = root.plan();
+    assert_eq!(
+        failure(&plan).0,
+        "another daemon uses /var/lib/docker: it holds the lock on /var/lib/docker/volumes/metadata.db"
+    );
+}
+
+#[test]
+fn overlay_below_the_data_root_is_warned_of_even_when_it_is_not_there_yet() {
+    let mut root = FakeRoot::new();
+    root.v1("rw");
+    let wants = Wants { data_root: "/data/docker".into(), ..Wants::default() };
+    let plan = plan(&root.facts(&wants), &wants);
+    assert!(matches!(action(&plan, "data-root"), Action::CreateDir { mode: 0o711, .. }));
+    assert!(matches!(action(&plan, "data-root.overlay"), Action::Warn { .. }));
+    assert!(plan.step("containerd-root.overlay").is_none());
+}
+
+#[test]
+fn what_is_shared_already_is_left_alone() {
+    let root = private_v2();
+    let mut facts = root.facts(&Wants::default());
+    let propagation = |facts: &_| action(&plan(facts, &Wants::default()), "propagation").clone();
+    assert_eq!(propagation(&facts), Action::MakeShared { target: "/".into() });
+    for mount in &mut facts.mounts {
+        mount.shared = Some(1);
+    }
+    assert_eq!(propagation(&facts), Action::Nothing);
+    facts.mounts.retain(|mount| mount.point != std::path::Path::new("/"));
+    assert!(matches!(propagation(&facts), Action::Warn { .. }), "a chroot");
+}
+
+#[test]
+fn securityfs_is_mounted_only_where_its_folder_is_empty() {
+    let mut root = private_v2();
+    assert!(matches!(action(&root.plan(), "securityfs"), Action::Mount { .. }));
+    root.mount("/sys/kernel/security", "securityfs", "rw", "rw");
+    assert_eq!(action(&root.plan(), "securityfs"), &Action::Nothing);
+    let bare = private_v2();
+    std::fs::remove_dir(bare.path("sys/kernel/security")).unwrap();
+    assert_eq!(action(&bare.plan(), "securityfs"), &Action::Nothing);
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_refuses_the_start() {
+    if nix::unistd::geteuid().is_root() {
+        // Root may write anywhere but on a read-only file system, which the facts stand for.
+        let root = private_v2();
+        let mut facts = root.facts(&Wants::default());
+        facts.run_dir.unwritable = Some(nix::errno::Errno::EROFS);
+        assert!(failure(&plan(&facts, &Wants::default())).0.contains("state folder /run/dindctl"));
+    } else {
+        let root = private_v2();
+        std::fs::set_permissions(root.path("run"), std::fs::Permissions::from_mode(0o500)).unwrap();
+        assert!(failure(&root.plan()).0.contains("state folder /run/dindctl"));
+    }
+}
