@@ -2,7 +2,7 @@
 `dindctl prepare` and `dindctl plan`: the preparation by itself, done or only told.
 */
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::say::{Level, Voice, result};
 use super::{Environment, OutputFormat};
 use crate::engine::{containerd, dockerd};
+use crate::init::state::{STATE_PATH, SupervisorState};
 use crate::prepare::{self, Applied, Facts, Linux, Plan, TmpWish, Wants};
 use crate::probe::Roots;
 use crate::sys::spawn::{Spawn, exec, find_program};
@@ -90,7 +91,11 @@ pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &C
 pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
     let data_root = PathBuf::from(dockerd::DEFAULT_DATA_ROOT);
     let containerd_root = containerd::root(&data_root);
-    let plan = wants(config, true, data_root, containerd_root).and_then(|wants| decide(&wants, environment));
+    // In a running container the daemons are ours, and no others.
+    let state = SupervisorState::read(Path::new(STATE_PATH)).ok();
+    let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
+    let plan = wants(config, true, data_root, containerd_root)
+        .and_then(|wants| decide(&Wants { supervised, ..wants }, environment));
     let plan = match plan {
         Ok(plan) => plan,
         Err(failure) => return failure.report(voice),
@@ -112,7 +117,7 @@ fn table(plan: &Plan) -> String {
             let mut lines = vec![
                 format!("{}: {}{required}", step.id, step.title),
                 format!("  found:  {}", step.found),
-                format!("  action: {}", words(&serde_json::json!(step.action))),
+                format!("  action: {}", step.action.describe()),
                 format!("  reason: {}", step.reason),
             ];
             lines.extend(step.hint.iter().map(|hint| format!("  hint:   {hint}")));
@@ -120,15 +125,4 @@ fn table(plan: &Plan) -> String {
         })
         .collect();
     blocks.join("\n")
-}
-
-/// `kind name=value …`, from the form that programs get.
-fn words(action: &serde_json::Value) -> String {
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let kind = action.get("kind").map(text).unwrap_or_default().replace('_', " ");
-    let rest = action.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
-    std::iter::once(kind)
-        .chain(rest.map(|(name, value)| format!("{name}={}", text(value))))
-        .collect::<Vec<_>>()
-        .join(" ")
 }

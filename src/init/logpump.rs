@@ -45,6 +45,15 @@ pub struct Pump {
     lossy: bool,
     lost: u64,
     flushing: bool,
+    watch: Watch,
+}
+
+/// Words that are looked for in the lines.
+#[derive(Debug)]
+enum Watch {
+    Nothing,
+    For(String),
+    Seen,
 }
 
 impl Pump {
@@ -69,6 +78,7 @@ impl Pump {
             lossy: false,
             lost: 0,
             flushing: false,
+            watch: Watch::Nothing,
         };
         Ok((pump, problem))
     }
@@ -90,6 +100,20 @@ impl Pump {
     /// From now on the oldest lines are dropped when the reader stalls, instead of holding the service up.
     pub fn set_lossy(&mut self) {
         self.lossy = true;
+    }
+
+    /// Looks for these words in the lines from now on.
+    pub fn watch_for(&mut self, words: &str) {
+        self.watch = Watch::For(words.to_owned());
+    }
+
+    /// Whether a line with the words came; told once.
+    pub fn saw_watched(&mut self) -> bool {
+        let seen = matches!(self.watch, Watch::Seen);
+        if seen {
+            self.watch = Watch::Nothing;
+        }
+        seen
     }
 
     /// Bytes dropped so far.
@@ -149,6 +173,11 @@ impl Pump {
 
     fn line(&mut self, line: &[u8]) -> Option<String> {
         self.last.push(line);
+        if let Watch::For(words) = &self.watch
+            && String::from_utf8_lossy(line).contains(words.as_str())
+        {
+            self.watch = Watch::Seen;
+        }
         let failed = self.file.as_mut()?.line(line).err();
         let problem = failed.as_ref().filter(|_| !self.file_failed).map(ToString::to_string);
         self.file_failed = failed.is_some();

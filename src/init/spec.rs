@@ -93,8 +93,11 @@ pub struct StopPlan {
     pub limit: Option<Duration>,
     /// Called first, if the service is ready. The daemon's switches live-restore off in its configuration.
     pub prepare: Option<PrepareStop>,
-    /// Sent after `prepare` succeeded; then `READY=1` is awaited, and `signal` is sent after it.
+    /// Sent after `prepare` succeeded; then the end of the reload is awaited, and `signal` is sent after it.
     pub reload_signal: Option<Signal>,
+    /// Words of an output line that tell the end of the reload as well as `RELOADING=1` and `READY=1` do: dockerd
+    /// 26.1 sends no notice of a reload, newer ones do.
+    pub reload_line: Option<String>,
     /// Longest time for that reload.
     pub reload_timeout: Duration,
 }
@@ -106,6 +109,7 @@ impl Default for StopPlan {
             limit: None,
             prepare: None,
             reload_signal: None,
+            reload_line: None,
             reload_timeout: Duration::from_secs(2),
         }
     }

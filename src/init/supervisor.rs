@@ -25,7 +25,7 @@ use super::say::{Logger, Say};
 use super::service::Event;
 use super::shutdown::Shutdown;
 use super::signals::{Duty, duty};
-use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, Sink, SupervisorConfig};
+use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, SupervisorConfig};
 use super::state::{Phase, STATE_SCHEMA, SupervisorState};
 use super::streams::Streams;
 use super::unit::Unit;
@@ -136,10 +136,11 @@ impl Supervisor {
             }
             self.fire_timers();
             self.start_what_waits();
+            self.read_lines();
             if self.go_on_stopping() {
                 break;
             }
-            self.move_lines();
+            self.hand_lines_on();
             self.write_state();
             self.wait();
         }
@@ -241,20 +242,31 @@ impl Supervisor {
         }
     }
 
-    fn move_lines(&mut self) {
+    fn read_lines(&mut self) {
         let mut problems = Vec::new();
-        let mut pumps: Vec<(Sink, &mut Pump)> = Vec::with_capacity(self.units.len());
-        for unit in &mut self.units {
-            let sink = unit.sink();
+        let mut reloaded = Vec::new();
+        for (index, unit) in self.units.iter_mut().enumerate() {
             if let Some(pump) = &mut unit.pump {
                 problems.extend(pump.read());
-                pumps.push((sink, pump));
+                if pump.saw_watched() {
+                    reloaded.push(index);
+                }
             }
         }
         for problem in problems {
             self.streams.warn(&problem);
         }
-        self.streams.turn(&mut pumps);
+        for index in reloaded {
+            self.prepared_to_stop(index);
+        }
+    }
+
+    fn hand_lines_on(&mut self) {
+        let sinks = self.units.iter_mut().filter_map(|unit| {
+            let sink = unit.sink();
+            unit.pump.as_mut().map(|pump| (sink, pump))
+        });
+        self.streams.turn(&mut sinks.collect::<Vec<_>>());
     }
 
     fn write_state(&mut self) {

@@ -120,6 +120,7 @@ impl Service {
             stop: StopPlan {
                 limit: self.limit_ms.map(Duration::from_millis),
                 reload_signal: self.reload.then_some(Signal::SIGHUP),
+                reload_line: self.reload.then(|| "Reloaded configuration".to_owned()),
                 prepare: self.reload.then(|| {
                     let log = folder.join("events");
                     Box::new(move || append(&log, "prepare")) as Box<dyn FnMut() -> Result<(), String>>

@@ -53,9 +53,7 @@ impl Supervisor {
             Effect::BecameReady => self.became_ready(index, &name),
             Effect::Reloaded => {
                 self.streams.info(&format!("{name} has reloaded its configuration"));
-                if let Some((shutdown, _)) = &mut self.shutdown {
-                    shutdown.prepared(index);
-                }
+                self.prepared_to_stop(index);
             }
             Effect::Ended => self.ended(index, &name),
             Effect::GiveUp(reason) => self.gave_up(index, name, reason),

@@ -107,11 +107,18 @@ impl Supervisor {
                 None
             }
         };
+        if let (Some(pump), Some(line)) = (&mut unit.pump, &unit.spec.stop.reload_line) {
+            pump.watch_for(line);
+        }
         let sent = reload.map(|(pid, signal)| signal::send(pid, signal as i32));
-        // A reload that was sent ends with the service's own notice.
-        if sent != Some(Ok(()))
-            && let Some((shutdown, _)) = &mut self.shutdown
-        {
+        // A reload that was sent ends with the service's own word.
+        if sent != Some(Ok(())) {
+            self.prepared_to_stop(index);
+        }
+    }
+
+    pub(super) fn prepared_to_stop(&mut self, index: usize) {
+        if let Some((shutdown, _)) = &mut self.shutdown {
             shutdown.prepared(index);
         }
     }
@@ -140,13 +147,15 @@ impl Supervisor {
         }
         self.write_state();
         let end = Instant::now() + LAST_WORDS;
-        self.move_lines();
+        self.read_lines();
+        self.hand_lines_on();
         while self.streams.awaited().next().is_some() && Instant::now() < end {
             let writable: Vec<_> = self.streams.awaited().collect();
             if wait(&[], &writable, Some(end.saturating_duration_since(Instant::now()))).is_err() {
                 break;
             }
-            self.move_lines();
+            self.read_lines();
+            self.hand_lines_on();
         }
         ExitReport { reason, code, killed: self.killed, orphans: self.orphans }
     }
