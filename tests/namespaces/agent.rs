@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         ("stdin_10_mb_echo_without_window", streams::stdin_10_mb_echo_without_window),
         ("stdin_empty_and_absent", streams::stdin_empty_and_absent),
         ("stdin_never_read_and_cancel", streams::stdin_never_read_and_cancel),
+        ("stdin_not_wanted", streams::stdin_not_wanted),
         ("stdin_never_read_and_program_ends", streams::stdin_never_read_and_program_ends),
         ("output_head_and_tail", streams::output_head_and_tail),
         ("output_limit_kills", streams::output_limit_kills),

@@ -29,9 +29,12 @@ pub(super) enum Gone {
     /// It is there but does not read.
     #[error("the caller does not read what it is sent")]
     Stalled,
-    /// The stream failed.
-    #[error("the stream to the caller failed: {0}")]
+    /// A stream failed in a way that none should.
+    #[error("a stream failed: {0}")]
     Failed(#[from] Errno),
+    /// There is nothing to send.
+    #[error("the report cannot be written: {0}")]
+    Report(#[from] serde_json::Error),
 }
 
 /// The stream.

@@ -19,8 +19,9 @@ pub(super) struct CpuWatch {
 impl CpuWatch {
     /// A watch for this much CPU time of all processes together.
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        let processors =
-            std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+        // Finding out reads files, which a job without the limit need not pay for.
+        let count = limit.and_then(|_| std::thread::available_parallelism().ok());
+        let processors = count.map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
         Self { limit, processors, next: Duration::ZERO }
     }
 

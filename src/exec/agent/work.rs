@@ -105,6 +105,10 @@ fn run_job(
     })??;
     run.watched = prepare::watch(&job.watch_full);
     let env = prepare::as_user(identity, || prepare::environment(job, &account))?;
+    if !job.stdin {
+        // What comes nevertheless must not fill the queue.
+        session.desk.feeder.refuse();
+    }
     let setting = Setting { identity, env: &env, workdir: Path::new(&job.workdir) };
     let last = job.stages.len().saturating_sub(1);
     run.ending = ending(job, session.now());
@@ -268,7 +272,7 @@ fn deliver(
             reads = patience.wait(session)?;
         }
     }
-    let payload = report_payload(report).unwrap_or_default();
+    let payload = report_payload(report)?;
     session.caller.send(Kind::Report, &payload);
     session.caller.flush()?;
     while reads && session.caller.outbox.pending() > 0 {

@@ -138,16 +138,20 @@ pub fn workdir_refused() {
 pub fn terminal() {
     let mut agent = Agent::start();
     let script = "trap 'stty size; echo resized' WINCH; test -t 0 && test -t 1 && test -t 2 && echo tty; \
-                  stty size; stty -echo; tty >/dev/tty; read line; echo \"<$line>\"; cat; exit 4";
+                  stty size; stty -echo; tty >/dev/tty; until read line; do :; done; echo \"<$line>\"; cat; exit 4";
     agent.job(&shell(script, json!({"tty": [33, 111], "stdin": true})));
     let text = agent.await_output("/dev/pts/");
     assert!(text.contains("tty\r\n33 111\r\n"), "{text:?}");
     agent.send(Kind::Resize, &[0, 40, 0, 120]);
+    assert!(agent.await_output("resized").contains("40 120"));
     agent.send(Kind::Stdin, b"typed\n");
     agent.send(Kind::StdinEof, &[]);
     let outcome = agent.finish();
-    assert!(outcome.text().contains("<typed>") && outcome.text().contains("40 120"), "{outcome:?}");
+    assert!(outcome.text().contains("<typed>"), "{outcome:?}");
     assert_eq!((outcome.status(), outcome.report().returncode), (Status::Nonzero, Some(4)));
+
+    // Without input the terminal is at its end at once.
+    assert!(run(&shell("cat; echo over", json!({"tty": [24, 80]}))).text().contains("over"));
 
     // Ctrl-C at the terminal.
     let mut agent = Agent::start();

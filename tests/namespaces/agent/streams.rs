@@ -52,6 +52,17 @@ pub fn stdin_never_read_and_cancel() {
     assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
 }
 
+/// A caller that sends input to a job without input, and ignores the window, can still cancel.
+pub fn stdin_not_wanted() {
+    let mut agent = Agent::start();
+    agent.job(&command(&["sleep", "60"], json!({})));
+    agent.await_start();
+    agent.feed(vec![b'x'; 8 << 20], false);
+    std::thread::sleep(Duration::from_millis(200));
+    agent.send(Kind::Cancel, &[]);
+    assert_eq!(agent.finish().status(), Status::Killed);
+}
+
 pub fn stdin_never_read_and_program_ends() {
     let mut agent = Agent::start();
     agent.job(&shell("exec <&-; sleep 0.3; echo over", json!({"stdin": true})));
