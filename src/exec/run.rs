@@ -320,8 +320,11 @@ impl Run<'_> {
             return Ok(Try::Done(report, None, false));
         }
         let code = state.exit_code.unwrap_or_default();
+        let state = state.status.map(|status| status.to_string()).unwrap_or_default();
         let said = if said.is_empty() { "it left no message" } else { said };
-        Err(ExecError::Agent { why: format!("it ended with code {code}: {said}") })
+        Err(ExecError::Agent {
+            why: format!("its container is {state} with code {code}, and there is no report: {said}"),
+        })
     }
 
     async fn plain(&mut self, image: &ImageFacts, sink: &mut Sink, signals: &mut Signals) -> Result<Try, ExecError> {

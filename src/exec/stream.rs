@@ -10,6 +10,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::chain::chain;
 use super::outcome::Report;
 use super::protocol::{self, Decoder, Frame, Kind, STDIN_WINDOW};
 use super::sink::{Closed, Event, Sink};
@@ -144,13 +145,17 @@ impl Line<'_> {
                 notice = self.signals.next() => if let Some(ending) = self.notice(notice) { return ending },
                 piece = output.next() => match piece {
                     // A container that fails to start ends the stream before the daemon says why.
-                    None | Some(Err(_)) if starting => {
+                    None if starting => {
                         if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, &mut start).await {
                             return Ending::StartFailed(error);
                         }
                         return self.lost();
                     }
-                    None | Some(Err(_)) => return self.lost(),
+                    None => return self.lost(),
+                    Some(Err(error)) => {
+                        self.complaint.extend(format!(" the stream broke: {}", chain(&error)).bytes());
+                        return self.lost();
+                    }
                     Some(Ok(piece)) => if let Some(ending) = self.piece(piece).await { return ending },
                 },
                 outcome = &mut start, if starting => match outcome {
