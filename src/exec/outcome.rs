@@ -1,11 +1,11 @@
 /*!
 How a run ended, in the one vocabulary that every part of dindctl uses.
 
-[`Report`] is what the agent saw inside the sandbox; [`RunResult`] is what the caller gets (`-o json`).
+[`Report`] is what the agent saw inside the sandbox; [`RunResult`](super::result::RunResult) is what the caller gets (`-o json`).
 */
 use serde::{Deserialize, Serialize};
 
-/// Schema name of [`RunResult`].
+/// Schema name of [`RunResult`](super::result::RunResult).
 pub const RESULT_SCHEMA: &str = "dindctl.exec/v1";
 
 /// Cause of the end of a run. Exit codes alone cannot carry it.

@@ -97,6 +97,13 @@ impl Caller {
         }
     }
 
+    /// Takes what has arrived and forgets it; tells when the stream has ended.
+    pub(super) fn hear_nothing(&mut self) -> Result<(), Gone> {
+        let heard = self.receive();
+        self.decoder = Decoder::default();
+        heard
+    }
+
     /// The next frame that has arrived whole.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
         self.decoder.next_frame()

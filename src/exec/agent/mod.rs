@@ -53,6 +53,10 @@ pub const EXIT_IDLE: u8 = 4;
 /// The agent could not begin.
 pub const EXIT_SETUP: u8 = 125;
 
+/// How long a caller that has its report may take to leave. When PID 1 ends, the daemon closes the attach stream, and
+/// a report that it has not forwarded by then would be lost.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How the agent behaves, and where it finds what it reads.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -81,7 +85,10 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     match work::work(&mut session) {
-        Ok(()) => EXIT_REPORTED,
+        Ok(()) => {
+            session.linger(FAREWELL);
+            EXIT_REPORTED
+        }
         Err(stop) => {
             work::abandon(&session);
             eprintln!("dindctl: agent: {stop}");

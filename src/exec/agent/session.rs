@@ -96,6 +96,19 @@ impl<'a> Session<'a> {
         self.desk.cancelled || self.alarm.wants_stop()
     }
 
+    /// Waits for the caller to leave, for `patience` at the most.
+    pub(super) fn linger(&mut self, patience: Duration) {
+        let until = self.now().saturating_add(patience);
+        while self.now() < until {
+            let [input, _] = self.caller.interests(true);
+            let left = until.saturating_sub(self.now());
+            // Whatever still comes is for nobody: nothing may follow a report.
+            if readiness::wait([input], Some(left)).is_err() || self.caller.hear_nothing().is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until something happens, `until` at the latest, and does what can be done about it without a decision:
     /// frames are noted, output is moved, input is handed on.
     pub(super) fn turn(&mut self, program: Option<&mut Program>, until: Duration) -> Result<Turn, Gone> {

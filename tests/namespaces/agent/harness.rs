@@ -263,6 +263,8 @@ impl Agent {
                 Kind::Report => {
                     outcome.report = Some(serde_json::from_slice(&payload).unwrap());
                     outcome.took = start.elapsed();
+                    // As the real caller does; the agent waits for it.
+                    self.hang_up();
                 }
                 other => panic!("{other:?} from the agent"),
             }
@@ -277,11 +279,9 @@ impl Agent {
         children.split_whitespace().next().map_or(own, |pid| pid.parse().unwrap())
     }
 
-    /// Memory that the agent shares with nobody, bytes.
+    /// Memory of the agent's own, bytes.
     pub fn private_memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
-        let private = text.lines().filter(|line| line.starts_with("Private_"));
-        private.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024).sum()
+        private_memory(self.pid())
     }
 
     /// Waits for the end of the agent; returns its exit code.
@@ -319,4 +319,12 @@ pub fn run(job: &Job) -> Outcome {
     let outcome = agent.finish();
     assert_eq!(agent.exit_code(), 0);
     outcome
+}
+
+/// Memory that a process has written and shares with nobody, bytes; 0 when it has gone. Clean private pages do not
+/// count: they are the program's file, which just happens to be mapped by nobody else when no other case runs.
+pub fn private_memory(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
+    line.map_or(0, |line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024)
 }

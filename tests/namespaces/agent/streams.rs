@@ -6,7 +6,7 @@ use dindctl::exec::outcome::Status;
 use dindctl::exec::protocol::Kind;
 use serde_json::json;
 
-use super::harness::{Agent, command, run, shell};
+use super::harness::{Agent, command, private_memory, run, shell};
 
 pub fn ten_megabytes() -> Vec<u8> {
     (0_u32..2_621_440).flat_map(u32::to_le_bytes).collect()
@@ -106,16 +106,11 @@ pub fn streaming_needs_no_memory() {
     let (mut count, mut most) = (0_u64, 0_u64);
     let start = Instant::now();
     let mut next_look = 10_000_000;
-    let memory = || -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let private = text.lines().filter(|line| line.starts_with("Private_"));
-        private.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024).sum()
-    };
     let outcome = agent.finish_streaming(|piece| {
         count += piece.len() as u64;
         if count >= next_look {
             next_look += 40_000_000;
-            most = most.max(memory());
+            most = most.max(private_memory(pid));
         }
     });
     let seconds = start.elapsed().as_secs_f64();
