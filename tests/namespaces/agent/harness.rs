@@ -279,11 +279,6 @@ impl Agent {
         children.split_whitespace().next().map_or(own, |pid| pid.parse().unwrap())
     }
 
-    /// Memory of the agent's own, bytes.
-    pub fn private_memory(&self) -> u64 {
-        private_memory(self.pid())
-    }
-
     /// Waits for the end of the agent; returns its exit code.
     pub fn exit_code(&mut self) -> i32 {
         let start = Instant::now();
