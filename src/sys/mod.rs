@@ -7,6 +7,7 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 
 pub mod file;
 pub mod fsuser;
+pub mod memory;
 pub mod mount;
 pub mod readiness;
 pub mod signal;

@@ -18,6 +18,9 @@ pub const DEFAULT_FILE: &str = "/etc/dindctl/config.toml";
 /// Names another file.
 pub const FILE_VARIABLE: &str = "DINDCTL_CONFIG";
 
+/// Variables of ours begin so.
+const PREFIX: &str = "DINDCTL_";
+
 /// Variables with our prefix that are no settings.
 const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, "DINDCTL_COMMIT"];
 
@@ -171,13 +174,16 @@ impl Config {
 
     fn take_environment(&mut self, environment: &[(OsString, OsString)]) -> Result<(), ConfigError> {
         for (name, value) in environment {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("DINDCTL_")) else { continue };
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
             if let Some(key) = KEYS.iter().find(|key| key.env == name) {
                 self.set(key, value.to_string_lossy().into_owned(), Source::Env(key.env))?;
             } else if !OTHER_VARIABLES.contains(&name) {
                 // No error: orchestrators add variables by the name of a service (DINDCTL_PORT, DINDCTL_SERVICE_HOST).
-                if let Some(meant) = nearest(name, KEYS.iter().map(|key| key.env)) {
-                    self.warnings.push(format!("unknown variable {name} is ignored; did you mean {meant}?"));
+                // By what follows the prefix, which would make every short name look like every other.
+                let tail = |name: &'static str| name.trim_start_matches(PREFIX);
+                let meant = nearest(name.trim_start_matches(PREFIX), KEYS.iter().map(|key| tail(key.env)));
+                if let Some(meant) = meant {
+                    self.warnings.push(format!("unknown variable {name} is ignored; did you mean {PREFIX}{meant}?"));
                 }
             }
         }
@@ -291,7 +297,11 @@ mod tests {
 
     #[test]
     fn variables_of_orchestrators_are_no_error_and_near_misses_are_said() {
-        let config = Config::from_parts(None, &env(&[("DINDCTL_PORT", "tcp://1"), ("DINDCTL_LISTN", "x")])).unwrap();
+        let config = Config::from_parts(
+            None,
+            &env(&[("DINDCTL_PORT", "tcp://1"), ("DINDCTL_BIN", "/x"), ("DINDCTL_LISTN", "x")]),
+        )
+        .unwrap();
         assert_eq!(config.warnings, ["unknown variable DINDCTL_LISTN is ignored; did you mean DINDCTL_LISTEN?"]);
     }
 

@@ -1,5 +1,7 @@
 //! Feeding events to a service and doing what its state machine answers.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 
 use super::Supervisor;
@@ -10,6 +12,7 @@ use crate::init::service::{Effect, Event};
 use crate::init::spec::{Readiness, RunMode};
 use crate::init::state::Phase;
 use crate::init::words;
+use crate::sys::memory::release_text;
 use crate::sys::signal;
 
 impl Supervisor {
@@ -67,12 +70,20 @@ impl Supervisor {
     fn became_ready(&mut self, index: usize, name: &str) {
         let Some(unit) = self.units.get(index) else { return };
         if unit.spec.readiness == Readiness::Notify {
+            let again = if unit.machine.restarts() > 0 { " again" } else { "" };
             let millis = self.state.started.elapsed().as_secs_f64() * 1000.0;
             if self.daemon == Some(index) && self.state.current.ready_ms.is_none() {
                 self.state.current.ready_ms = Some(millis);
+                self.settle();
             }
-            let again = if unit.machine.restarts() > 0 { " again" } else { "" };
             self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
+        }
+    }
+
+    /// From here on there is little to do: what only the start needed need not stay in memory.
+    fn settle(&mut self) {
+        if let Err(error) = release_text(Path::new("/proc")) {
+            self.streams.debug(&format!("the start's memory is kept: {error}"));
         }
     }
 
