@@ -5,6 +5,8 @@
 mod agent;
 #[path = "namespaces/driver.rs"]
 mod driver;
+#[path = "namespaces/identity.rs"]
+mod identity;
 #[path = "namespaces/lab.rs"]
 mod lab;
 #[path = "namespaces/plain.rs"]
@@ -21,7 +23,7 @@ fn main() {
         std::process::exit(code);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [agent::trials(), supervision::trials(), plain::trials(), preparation::trials()]
+    let trials = [agent::trials(), identity::trials(), supervision::trials(), plain::trials(), preparation::trials()]
         .into_iter()
         .flatten()
         .collect();

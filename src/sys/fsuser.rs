@@ -42,33 +42,3 @@ impl Drop for FsUser {
         setfsgid(self.back.1);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt;
-
-    use super::*;
-
-    #[test]
-    fn files_belong_to_the_assumed_user_and_the_own_identity_comes_back() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
-        }
-        let root = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(root.path(), Some(4321), Some(4322)).unwrap();
-        let identity = Identity { uid: 4321, gid: 4322, groups: vec![] };
-        // A thread of its own: the identity belongs to the thread.
-        let path = root.path().to_owned();
-        std::thread::spawn(move || {
-            let guard = FsUser::assume(&identity).unwrap();
-            std::fs::write(path.join("theirs"), "x").unwrap();
-            assert!(std::fs::read("/proc/1/environ").is_err());
-            drop(guard);
-            std::fs::write(path.join("ours"), "x").unwrap();
-        })
-        .join()
-        .unwrap();
-        let owner = |name: &str| root.path().join(name).metadata().map(|found| (found.uid(), found.gid())).unwrap();
-        assert_eq!((owner("theirs"), owner("ours")), ((4321, 4322), (0, 0)));
-    }
-}

@@ -81,7 +81,7 @@ mod tests {
     fn the_program_goes_on_after_giving_its_text_back() {
         let resident = || {
             let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
-            let own = text.split("\n").skip_while(|line| !line.contains(" r-xp ") || !line.contains('/'));
+            let own = text.lines().skip_while(|line| !line.contains(" r-xp ") || !line.contains('/'));
             let rss = own.skip(1).find(|line| line.starts_with("Rss:")).unwrap().to_owned();
             rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
         };
