@@ -18,6 +18,9 @@ use crate::init::state::{Phase, STATE_PATH, SupervisorState};
 /// Between two looks while waiting; a look costs well under a millisecond.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// Limit on the answer of a daemon that has not told readiness.
+const UNTOLD: Duration = Duration::from_millis(250);
+
 /// What was typed.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
@@ -70,17 +73,21 @@ fn look(state_path: &Path, timeout: Duration) -> Health {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return unhealthy(None, format!("cannot read {}: {error}", state_path.display())),
     };
-    if let Some(reason) = state.as_ref().and_then(not_ready) {
-        return unhealthy(state, reason);
-    }
     let address = state.as_ref().and_then(|state| address(&state.listen)).unwrap_or_else(default_address);
-    match ping(&address, timeout) {
-        Ok(taken) => {
+    let (limit, told) = match state.as_ref().and_then(not_ready) {
+        None => (timeout, None),
+        // A daemon that serves and cannot say so (a wrapper around dockerd swallows its notice) is healthy all the same.
+        Some(NotReady::Starting(reason)) => (timeout.min(UNTOLD), Some(reason)),
+        Some(NotReady::No(reason)) => return unhealthy(state, reason),
+    };
+    match (ping(&address, limit), told) {
+        (Ok(taken), _) => {
             let ping_ms = taken.as_secs_f64() * 1e3;
             let reason = format!("{address} answered in {ping_ms:.1} ms");
             Health { schema: "dindctl.health/v1", healthy: true, reason, ping_ms: Some(ping_ms), supervisor: state }
         }
-        Err(error) => unhealthy(state, error.to_string()),
+        (Err(_), Some(reason)) => unhealthy(state, reason),
+        (Err(error), None) => unhealthy(state, error.to_string()),
     }
 }
 
@@ -88,22 +95,31 @@ fn unhealthy(supervisor: Option<SupervisorState>, reason: String) -> Health {
     Health { schema: "dindctl.health/v1", healthy: false, reason, ping_ms: None, supervisor }
 }
 
-/// Why asking the daemon makes no sense yet, or no longer. Its sockets are open all the time, so a question would
-/// wait in the backlog.
-fn not_ready(state: &SupervisorState) -> Option<String> {
+/// What the supervisor says against asking the daemon. Its sockets are open all the time, so a question that comes too
+/// early waits in the backlog.
+#[derive(Debug, PartialEq, Eq)]
+enum NotReady {
+    /// It runs and has not told that it is ready.
+    Starting(String),
+    /// It cannot answer.
+    No(String),
+}
+
+fn not_ready(state: &SupervisorState) -> Option<NotReady> {
     if state.stopping {
-        return Some("the container is stopping".into());
+        return Some(NotReady::No("the container is stopping".into()));
     }
     state.services.iter().filter(|service| service.name != "command").find_map(|service| {
         let after = service.last_exit.as_ref().map(|exit| format!(" after {exit}")).unwrap_or_default();
+        let name = &service.name;
         match service.phase {
             Phase::Ready | Phase::Reloading => None,
-            Phase::Waiting => Some(format!("{} is not started yet", service.name)),
-            Phase::Starting => Some(format!("{} is starting{after}", service.name)),
-            Phase::Backoff => Some(format!("{} waits for its restart{after}", service.name)),
-            Phase::Stopping => Some(format!("{} is stopping", service.name)),
-            Phase::Stopped => Some(format!("{} has ended{after}", service.name)),
-            Phase::Failed => Some(format!("{} was given up{after}", service.name)),
+            Phase::Starting => Some(NotReady::Starting(format!("{name} is starting{after}"))),
+            Phase::Waiting => Some(NotReady::No(format!("{name} is not started yet"))),
+            Phase::Backoff => Some(NotReady::No(format!("{name} waits for its restart{after}"))),
+            Phase::Stopping => Some(NotReady::No(format!("{name} is stopping"))),
+            Phase::Stopped => Some(NotReady::No(format!("{name} has ended{after}"))),
+            Phase::Failed => Some(NotReady::No(format!("{name} was given up{after}"))),
         }
     })
 }
@@ -147,14 +163,12 @@ mod tests {
     fn only_a_ready_daemon_is_asked() {
         assert_eq!(not_ready(&state(Phase::Ready)), None);
         assert_eq!(not_ready(&state(Phase::Reloading)), None);
-        assert_eq!(
-            not_ready(&state(Phase::Backoff)).unwrap(),
-            "dockerd waits for its restart after signal 9 (SIGKILL)"
-        );
-        assert_eq!(
-            not_ready(&SupervisorState { stopping: true, ..state(Phase::Ready) }).unwrap(),
-            "the container is stopping"
-        );
+        let told = |state| match not_ready(&state) {
+            Some(NotReady::No(reason) | NotReady::Starting(reason)) => reason,
+            None => String::new(),
+        };
+        assert_eq!(told(state(Phase::Backoff)), "dockerd waits for its restart after signal 9 (SIGKILL)");
+        assert_eq!(told(SupervisorState { stopping: true, ..state(Phase::Ready) }), "the container is stopping");
     }
 
     #[test]
@@ -169,5 +183,32 @@ mod tests {
         std::fs::write(&path, "{").unwrap();
         let health = look(&path, Duration::from_millis(10));
         assert!(!health.healthy && health.reason.contains("state.json"), "{}", health.reason);
+    }
+
+    #[test]
+    fn a_daemon_that_serves_without_having_told_so_is_healthy() {
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let path = folder.path().join("state.json");
+        let listen = vec![format!("unix://{}", socket.display())];
+        SupervisorState { listen, ..state(Phase::Starting) }.write(&path).unwrap();
+
+        let silent = look(&path, Duration::from_millis(20));
+        assert!(!silent.healthy && silent.reason.starts_with("dockerd is starting"), "{}", silent.reason);
+
+        let server = std::thread::spawn(move || {
+            // The first connection is the one that was given up above.
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 64];
+                let _ = stream.read(&mut request);
+                let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nOK");
+            }
+        });
+        let answered = look(&path, Duration::from_secs(5));
+        server.join().unwrap();
+        assert!(answered.healthy, "{}", answered.reason);
     }
 }

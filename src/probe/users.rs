@@ -32,17 +32,17 @@ pub struct Group {
     pub members: Vec<String>,
 }
 
-/// Parses `/etc/passwd`. Lines that are no entries (comments, NIS `+`) are passed over, as libc does.
+/// Parses `/etc/passwd`. Lines that are no entries (comments, NIS `+`) are passed over, as libc does; the fields behind
+/// the numbers may be missing, because the file may come from an image that nobody vouches for.
 pub fn parse_passwd(text: &str) -> Vec<User> {
     text.lines()
         .filter_map(|line| {
-            let mut fields = line.split(':');
+            let mut fields = line.trim().split(':');
             let name = entry_name(fields.next()?)?;
             let _password = fields.next()?;
             let uid = fields.next()?.parse().ok()?;
             let gid = fields.next()?.parse().ok()?;
-            let _gecos = fields.next()?;
-            let home = fields.next()?.to_string();
+            let home = fields.nth(1).unwrap_or_default().to_string();
             let shell = fields.next().unwrap_or_default().to_string();
             Some(User { name, uid, gid, home, shell })
         })
@@ -53,7 +53,7 @@ pub fn parse_passwd(text: &str) -> Vec<User> {
 pub fn parse_group(text: &str) -> Vec<Group> {
     text.lines()
         .filter_map(|line| {
-            let mut fields = line.split(':');
+            let mut fields = line.trim().split(':');
             let name = entry_name(fields.next()?)?;
             let _password = fields.next()?;
             let gid = fields.next()?.parse().ok()?;

@@ -29,6 +29,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("daemon::up_lives_as_long_as_its_command", up_lives_as_long_as_its_command),
     ("daemon::certificates_are_used_where_they_are_given", certificates_are_used_where_they_are_given),
     ("daemon::a_restarted_container_comes_up_again", a_restarted_container_comes_up_again),
+    ("daemon::nested_containers_get_an_init_when_they_ask", nested_containers_get_an_init_when_they_ask),
 ];
 
 /// Process id of a service inside, as the supervisor's state has it.
@@ -274,6 +275,17 @@ fn a_restarted_container_comes_up_again() -> Result<(), Failed> {
     Ok(())
 }
 
+fn nested_containers_get_an_init_when_they_ask() -> Result<(), Failed> {
+    let dind = Container::dind("init", &[]);
+    dind.load("debian:trixie-slim");
+    let run =
+        "docker run --rm --init --network=none debian:trixie-slim sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline; exit 9'";
+    let said = dind.sh(run);
+    assert_eq!((said.code, said.out.split(' ').next()), (9, Some("/sbin/docker-init")), "{}{}", said.out, said.err);
+    assert!(!dind.logs().contains("docker-init version"), "dockerd does not understand the version:\n{}", dind.logs());
+    Ok(())
+}
+
 fn certificates_are_used_where_they_are_given() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     super::certificates::write(folder.path())?;
@@ -296,5 +308,16 @@ fn certificates_are_used_where_they_are_given() -> Result<(), Failed> {
     super::certificates::write(stranger.path())?;
     let refused = ask(&stranger.path().join("client"));
     assert_ne!(refused.code, 0, "a client of another authority was let in");
+
+    dind.load("debian:trixie-slim");
+    let run = |folder: &std::path::Path| {
+        let mut command = super::exec::exec_command(&["sh", "-c", "echo over TLS"]);
+        command.env("DOCKER_HOST", &host).env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", folder);
+        super::docker::Said::from(command.output().expect("dindctl"))
+    };
+    assert_eq!(run(&client).ok(), "over TLS");
+    let refused = run(&stranger.path().join("client"));
+    assert_eq!(refused.code, 125, "{}", refused.err);
+    assert!(refused.err.contains("TLS") && refused.err.contains("DOCKER_CERT_PATH"), "{}", refused.err);
     Ok(())
 }

@@ -53,7 +53,7 @@ fn program() -> PathBuf {
     std::env::var_os("DINDCTL_BIN").map_or_else(built, PathBuf::from)
 }
 
-fn exec_command(arguments: &[&str]) -> Command {
+pub fn exec_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     // Of the tests, not of dindctl, which would warn about it.
     command.env_remove("DINDCTL_BIN").arg("exec").args(arguments).stdin(Stdio::null());

@@ -6,34 +6,11 @@ optionally `:` and a group name or number. The files come from an untrusted imag
 passed over and nothing in them can make the parser fail.
 */
 use crate::exec::protocol::RunAs;
+use crate::probe::users::{Group, User, parse_group, parse_passwd};
 use crate::sys::spawn::Identity;
 
 /// Highest id that docker accepts in `--user`.
 const MAX_ID: u32 = i32::MAX as u32;
-
-/// One line of `/etc/passwd`, as far as it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Login name.
-    pub name: String,
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Home directory; may be empty.
-    pub home: String,
-}
-
-/// One line of `/etc/group`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Group name.
-    pub name: String,
-    /// Group id.
-    pub gid: u32,
-    /// Names of the users that are members beside those whose primary group it is.
-    pub members: Vec<String>,
-}
 
 /// The answer: ids for the kernel, and where the user lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,34 +35,12 @@ pub enum AccountError {
     OutOfRange(String),
 }
 
-/// Reads the lines of `/etc/passwd`.
-pub fn parse_passwd(text: &str) -> impl Iterator<Item = User> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let (name, _password) = (fields.next()?, fields.next()?);
-        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let home = fields.nth(1).unwrap_or_default();
-        (!name.is_empty()).then(|| User { name: name.to_owned(), uid, gid, home: home.to_owned() })
-    })
-}
-
-/// Reads the lines of `/etc/group`.
-pub fn parse_group(text: &str) -> impl Iterator<Item = Group> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let (name, _password) = (fields.next()?, fields.next()?);
-        let gid = fields.next()?.parse().ok()?;
-        let members = fields.next().unwrap_or_default().split(',').filter(|member| !member.is_empty());
-        (!name.is_empty()).then(|| Group { name: name.to_owned(), gid, members: members.map(str::to_owned).collect() })
-    })
-}
-
 /// Resolves a job's user against the text of the two files (empty where the image has none).
 pub fn resolve(run_as: &RunAs, passwd: &str, group: &str) -> Result<Account, AccountError> {
     match run_as {
         RunAs::Ids { uid, gid } => Ok(Account {
             identity: Identity { uid: *uid, gid: *gid, groups: Vec::new() },
-            home: parse_passwd(passwd).find(|user| user.uid == *uid).and_then(home_of),
+            home: parse_passwd(passwd).into_iter().find(|user| user.uid == *uid).and_then(home_of),
         }),
         RunAs::Spec(spec) => resolve_spec(spec, passwd, group),
     }
@@ -96,7 +51,7 @@ fn resolve_spec(spec: &str, passwd: &str, group: &str) -> Result<Account, Accoun
     let number = user_word.parse::<u32>().ok();
     let wanted = if user_word.is_empty() { Some(0) } else { number };
     // A name may consist of digits, so the name is compared first in each line, as docker does.
-    let found = parse_passwd(passwd).find(|user| user.name == user_word || Some(user.uid) == wanted);
+    let found = parse_passwd(passwd).into_iter().find(|user| user.name == user_word || Some(user.uid) == wanted);
     let uid = match (&found, wanted) {
         (Some(user), _) => user.uid,
         (None, Some(uid)) => uid,
@@ -106,7 +61,7 @@ fn resolve_spec(spec: &str, passwd: &str, group: &str) -> Result<Account, Accoun
     let (gid, groups) = if group_word.is_empty() {
         let name = found.as_ref().map(|user| user.name.as_str());
         let is_member = |entry: &Group| name.is_some_and(|name| entry.members.iter().any(|member| member == name));
-        let groups = parse_group(group).filter(is_member).map(|entry| entry.gid).collect();
+        let groups = parse_group(group).into_iter().filter(is_member).map(|entry| entry.gid).collect();
         (found.as_ref().map_or(0, |user| user.gid), groups)
     } else {
         (resolve_group(group_word, group)?, Vec::new())
@@ -121,7 +76,7 @@ fn resolve_spec(spec: &str, passwd: &str, group: &str) -> Result<Account, Accoun
 
 fn resolve_group(word: &str, group: &str) -> Result<u32, AccountError> {
     let number = word.parse::<u32>().ok();
-    match parse_group(group).find(|entry| entry.name == word || Some(entry.gid) == number) {
+    match parse_group(group).into_iter().find(|entry| entry.name == word || Some(entry.gid) == number) {
         Some(entry) => Ok(entry.gid),
         None if is_digits(word) => number.ok_or_else(|| AccountError::OutOfRange(word.to_owned())),
         None => Err(AccountError::UnknownGroup(word.to_owned())),
