@@ -203,7 +203,11 @@ impl Agent {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "nothing came in time");
             let mut fds = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
+            // A signal may come while we wait: other cases of this process stop and go on with theirs.
+            match poll(&mut fds, PollTimeout::try_from(left).unwrap()) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => panic!("cannot wait for the agent: {errno}"),
+            }
             if fds[0].revents().is_some_and(|events| !events.is_empty()) {
                 let count = self.output.read(&mut self.buffer).unwrap();
                 if count == 0 {
