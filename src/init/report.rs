@@ -9,7 +9,7 @@ Why the supervisor ended, and the exit code of the container that follows from i
 | the command ended by itself | its code, or 128 plus the signal's number |
 | the command could not be started | 127 not found, 126 not executable, 125 anything else |
 | a service that is not restarted ended by itself (no command) | as for the command |
-| a service was given up: crash loop, or a cause that stays | 1 |
+| a service was given up: crash loop, or a cause that stays (a command that runs goes on without it) | 1 |
 
 A command that a stop ends by its own signal, or that answers that signal with 128 plus its number as shells do,
 counts as ended in time: 0.

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_service_that_ignores_term_is_killed_at_the_deadline", namespaces, killed_at_the_deadline),
         trial("a_command_over_its_limit_leaves_time_for_the_daemon", namespaces, a_command_over_its_limit),
         trial("a_third_term_kills_at_once", namespaces, a_third_term_kills_at_once),
+        trial("a_running_command_outlives_a_daemon_that_is_given_up", namespaces, a_command_outlives_its_daemon),
         trial("a_reload_precedes_the_stop", namespaces, a_reload_precedes_the_stop),
         trial("a_reload_may_be_told_by_a_line_alone", namespaces, a_reload_may_be_told_by_a_line_alone),
         trial("a_stopped_process_is_woken_to_end", namespaces, a_stopped_process_is_woken_to_end),
@@ -181,6 +182,16 @@ fn a_reload_precedes_the_stop() -> Outcome {
     ensure(took < Duration::from_secs(2), || format!("waited for the whole reload timeout: {took:?}"))?;
     let expected = ["prepare", "a SIGHUP", "a reloaded", "a SIGTERM"];
     ensure(lab.events() == expected, || format!("{:?}", lab.events()))
+}
+
+fn a_command_outlives_its_daemon() -> Outcome {
+    let daemon = Service::daemon("a", "exit 1");
+    // Five bad lives with their delays take one and a half seconds.
+    let mut lab = Lab::services(vec![daemon, Service::command("sleep 4; exit 4")])?;
+    let report = lab.expect_code(4)?;
+    let said = lab.text("stderr");
+    ensure(report.code == 4 && report.reason.starts_with("Ended"), || format!("{report:?}\n{said}"))?;
+    ensure(said.contains("a died 5 times") && said.contains("goes on with its command, without a"), || said.clone())
 }
 
 /// dockerd 26.1 sends no notice of a reload; waiting for one cost two seconds of every stop.

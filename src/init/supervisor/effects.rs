@@ -11,6 +11,7 @@ use crate::init::say::{Level, Logger};
 use crate::init::service::{Effect, Event};
 use crate::init::spec::{Readiness, RunMode};
 use crate::init::state::Phase;
+use crate::init::unit::Unit;
 use crate::init::words;
 use crate::sys::memory::release_text;
 use crate::sys::signal;
@@ -124,6 +125,18 @@ impl Supervisor {
             self.streams.log(level, &said);
         }
         let last = unit.failure.is_none().then(|| unit.machine.last_exit()).flatten();
+        if self.command_runs_without(&service) {
+            self.streams.warn(&format!("the container goes on with its command, without {service}"));
+            return;
+        }
         self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });
+    }
+
+    /// The container lives as long as its command: a daemon that is given up must not take somebody's editor along.
+    /// A command that has not been started because it waits for that daemon never will be, and is no reason to stay.
+    fn command_runs_without(&self, service: &str) -> bool {
+        let RunMode::Command(command) = &self.mode else { return false };
+        let runs = |unit: &Unit| unit.spec.name == *command && unit.machine.pid().is_some();
+        command != service && self.units.iter().any(runs)
     }
 }
