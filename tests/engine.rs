@@ -6,6 +6,8 @@
 mod certificates;
 #[path = "engine/daemon.rs"]
 mod daemon;
+#[path = "engine/detach.rs"]
+mod detach;
 #[path = "engine/docker.rs"]
 mod docker;
 #[path = "engine/exec.rs"]
@@ -28,7 +30,7 @@ fn missing() -> Option<String> {
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let trials = daemon::CASES.iter().chain(exec::CASES).map(|(name, case)| {
+    let trials = daemon::CASES.iter().chain(exec::CASES).chain(detach::CASES).map(|(name, case)| {
         if let Some(reason) = &missing {
             println!("SKIP {name}: {reason}");
         }

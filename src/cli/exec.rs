@@ -21,6 +21,8 @@ use crate::exec::teardown;
 use crate::exec::terminal::Signals;
 use crate::exec::typed::{Caller, Typed};
 use crate::exec::{dryrun, exit, program, workspace};
+use crate::sys::background::{self, Back, Side};
+use crate::sys::wait::Exit;
 
 /// Runs code in a throw-away container: no network, no privileges, read-only files, bounded in every way.
 #[derive(Debug, Clone, Default, Args)]
@@ -117,6 +119,9 @@ pub struct ExecArgs {
     /// With -o json: one line of JSON for every event, the result last
     #[arg(long)]
     pub stream: bool,
+    /// Print the run's id and return as soon as the program has started; its limits hold, its output is dropped
+    #[arg(long, conflicts_with_all = ["stdin", "tty", "stream", "dry_run"])]
+    pub detach: bool,
     /// Print the equivalent docker run and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -178,7 +183,7 @@ pub fn run(args: ExecArgs, settings: &ExecSettings, voice: Voice) -> u8 {
         Ok(form) => form,
         Err(rejection) => return fail(voice, &rejection.into()),
     };
-    let dry_run = args.dry_run;
+    let (dry_run, detach) = (args.dry_run, args.detach);
     let id = match new_id() {
         Ok(id) => id,
         Err(error) => return fail(voice, &error),
@@ -201,7 +206,39 @@ pub fn run(args: ExecArgs, settings: &ExecSettings, voice: Voice) -> u8 {
                 Err(rejection) => answer.refused(Some(&request), &rejection.into()),
             }
         }
-        Ok((order, endpoint)) => on_runtime(order, endpoint, &caller.env, &answer),
+        Ok((order, endpoint)) if detach => in_background(order, endpoint, &caller.env, &answer),
+        Ok((order, endpoint)) => on_runtime(order, endpoint, &caller.env, &answer, None),
+    }
+}
+
+/// Lets a copy of this process see to the run, and returns when its program has started or could not be.
+fn in_background(order: Order, endpoint: Endpoint, env: &BTreeMap<String, String>, answer: &Answer) -> u8 {
+    let failed = |errno: nix::errno::Errno| {
+        answer.refused(None, &ExecError::local("go on in the background")(std::io::Error::from(errno)))
+    };
+    if std::process::id() == 1 {
+        let why = "this is PID 1 of its container, which ends with it";
+        let rejection = Rejection::new("--detach", "", why).with_hint("start the container with --init");
+        return answer.refused(Some(&order.request), &rejection.into());
+    }
+    let name = order.request.name.clone();
+    match background::split() {
+        Err(errno) => failed(errno),
+        Ok(Side::Back(back)) => on_runtime(order, endpoint, env, answer, Some(back)),
+        Ok(Side::Front(front)) => match front.wait() {
+            Err(errno) => failed(errno),
+            Ok(None | Some(Exit::Code(0))) => {
+                let id = &answer.id;
+                super::say::result(&if answer.form == Form::Text {
+                    id.clone()
+                } else {
+                    serde_json::json!({ "id": id, "container": name, "detached": true }).to_string()
+                });
+                0
+            }
+            // It has said why.
+            Ok(Some(exit)) => exit.code(),
+        },
     }
 }
 
@@ -242,7 +279,13 @@ fn order(request: Request, env: &BTreeMap<String, String>, begun: Instant) -> Re
     Ok((Order { request, workspace: resolved, loaded, progress, begun }, endpoint))
 }
 
-fn on_runtime(order: Order, endpoint: Endpoint, env: &BTreeMap<String, String>, answer: &Answer) -> u8 {
+fn on_runtime(
+    order: Order,
+    endpoint: Endpoint,
+    env: &BTreeMap<String, String>,
+    answer: &Answer,
+    back: Option<Back>,
+) -> u8 {
     let request = order.request.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -253,7 +296,11 @@ fn on_runtime(order: Order, endpoint: Endpoint, env: &BTreeMap<String, String>, 
         let ready = async {
             let daemon = daemon::connect(endpoint, env).await?;
             let signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
-            Ok::<_, ExecError>((daemon, signals, Sink::new(answer.form.delivery())?))
+            let sink = match back {
+                Some(back) => Sink::in_background(back),
+                None => Sink::new(answer.form.delivery())?,
+            };
+            Ok::<_, ExecError>((daemon, signals, sink))
         };
         match ready.await {
             Ok((daemon, signals, sink)) => with_daemon(&daemon, order, &request, signals, sink, answer).await,

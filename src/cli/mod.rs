@@ -61,9 +61,19 @@ struct Cli {
     /// Least important lines shown: error, warn, info or debug
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Time for an orderly stop of everything before SIGKILL [default: 35s]
+    #[arg(long, value_name = "DURATION")]
+    stop_timeout: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+/// Flags of ours that take a value and may stand before the command.
+const LEADING: [&str; 3] = ["--log-format", "--log-level", "--stop-timeout"];
+
+/// Commands whose words all belong to another program, even those that look like flags of ours: dockerd has a
+/// `--log-level` too.
+const FOREIGN: [&str; 2] = ["entrypoint", "docker-entrypoint"];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -107,7 +117,7 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     if argv.get(1).is_some_and(|word| word == crate::exec::container::AGENT_COMMAND) {
         return crate::exec::agent::run(&crate::exec::agent::Options::default());
     }
-    let argv = translate(argv);
+    let argv = protect(translate(argv));
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
     match argv.get(1..).unwrap_or_default() {
@@ -133,7 +143,11 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
     };
-    let flags = [("log.format", "--log-format", &cli.log_format), ("log.level", "--log-level", &cli.log_level)];
+    let flags = [
+        ("log.format", "--log-format", &cli.log_format),
+        ("log.level", "--log-level", &cli.log_level),
+        ("daemon.stop_timeout", "--stop-timeout", &cli.stop_timeout),
+    ];
     for (name, flag, value) in flags {
         if let Err(error) = config.flag(name, flag, value.as_deref()) {
             Voice::new(&config).fail(&error, error.hint().as_deref());
@@ -177,6 +191,24 @@ fn translate(argv: Vec<OsString>) -> Vec<OsString> {
         _ => return argv,
     };
     words.iter().map(OsString::from).chain(argv.into_iter().skip(1)).collect()
+}
+
+/// Keeps our own flags from being found among the words of another program.
+fn protect(mut argv: Vec<OsString>) -> Vec<OsString> {
+    let mut place = 1;
+    while let Some(word) = argv.get(place).and_then(|word| word.to_str()) {
+        if LEADING.contains(&word) {
+            place += 2;
+        } else if LEADING.iter().any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))) {
+            place += 1;
+        } else {
+            if FOREIGN.contains(&word) {
+                argv.insert(place + 1, "--".into());
+            }
+            break;
+        }
+    }
+    argv
 }
 
 /// Prints help and version as they are, and an error as one line with one hint.
@@ -224,6 +256,21 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_dockerd_are_not_taken_for_ours() {
+        let arguments = |words: &[&str]| {
+            let argv = protect(translate(words.iter().map(OsString::from).collect()));
+            let cli = Cli::try_parse_from(argv).unwrap();
+            let Command::Entrypoint(entrypoint) = cli.command else { panic!("{:?}", cli.command) };
+            (cli.log_level, format!("{entrypoint:?}"))
+        };
+        let (level, rest) = arguments(&["dockerd-entrypoint.sh", "--log-level", "debug"]);
+        assert_eq!((level, rest.contains(r#"["--log-level", "debug"]"#)), (None, true), "{rest}");
+        let (level, rest) = arguments(&["dindctl", "--log-level=warn", "entrypoint", "--log-level=debug", "--", "x"]);
+        assert_eq!(level.as_deref(), Some("warn"));
+        assert!(rest.contains(r#"["--log-level=debug", "--", "x"]"#), "{rest}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::error::ExecError;
+use crate::sys::background::Back;
 
 /// A piece of what a run does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Delivery {
     Collect,
     /// Kept for the result, and each event as one line of JSON on standard output.
     Events,
+    /// Nowhere: the run goes on in the background.
+    Nowhere,
 }
 
 enum Line {
@@ -52,6 +55,7 @@ pub struct Sink {
     kept: (Vec<u8>, Vec<u8>),
     halves: (Vec<u8>, Vec<u8>),
     printer: Option<(mpsc::Sender<Line>, JoinHandle<()>)>,
+    back: Option<Back>,
 }
 
 /// Pieces under way to a reader that is slower than the program; one is at most 32 KiB.
@@ -68,12 +72,24 @@ impl Sink {
             let err = std::io::stderr().as_fd().try_clone_to_owned().map_err(ExecError::local(doing))?;
             Some(start_printer(File::from(out), File::from(err)))
         };
-        Ok(Self { delivery, kept: <_>::default(), halves: <_>::default(), printer })
+        Ok(Self { delivery, kept: <_>::default(), halves: <_>::default(), printer, back: None })
+    }
+
+    /// A sink for a run in the background, which lets its caller go as soon as the program has started.
+    pub fn in_background(back: Back) -> Self {
+        let nothing = <(Vec<u8>, Vec<u8>)>::default;
+        Self { delivery: Delivery::Nowhere, kept: nothing(), halves: nothing(), printer: None, back: Some(back) }
     }
 
     /// Delivers one event; waits while the reader is behind.
     pub async fn put(&mut self, event: Event) -> Result<(), Closed> {
-        if self.delivery != Delivery::Text {
+        if event == Event::Started
+            && let Some(back) = self.back.take()
+        {
+            // A caller that has gone has not heard of the run: it is cancelled like any other.
+            return back.is_on_its_way().map_err(|_| Closed);
+        }
+        if matches!(self.delivery, Delivery::Collect | Delivery::Events) {
             match &event {
                 Event::Stdout(bytes) => self.kept.0.extend_from_slice(bytes),
                 Event::Stderr(bytes) => self.kept.1.extend_from_slice(bytes),
@@ -89,7 +105,7 @@ impl Sink {
 
     fn line(&mut self, event: Event) -> Option<Line> {
         match (self.delivery, event) {
-            (Delivery::Collect, _) | (Delivery::Text, Event::Started) => None,
+            (Delivery::Collect | Delivery::Nowhere, _) | (Delivery::Text, Event::Started) => None,
             (Delivery::Text, Event::Stdout(bytes)) => Some(Line::Out(bytes)),
             (Delivery::Text, Event::Stderr(bytes)) => Some(Line::Err(bytes)),
             (Delivery::Text, Event::Gap(stream, bytes)) => {

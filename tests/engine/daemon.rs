@@ -243,7 +243,10 @@ fn an_explicit_dockerd_is_supervised_as_it_is() -> Result<(), Failed> {
 }
 
 fn the_unix_socket_belongs_to_its_group() -> Result<(), Failed> {
-    let dind = Container::dind("socket", &[]);
+    let dind = Container::start("socket", &["--privileged", "--env", "DOCKER_TLS_CERTDIR="], &["--log-level=warn"]);
+    dind.wait_healthy(Duration::from_secs(60));
+    let line = dind.sh(&format!("tr '\\0' ' ' < /proc/{}/cmdline", pid_of(&dind, "dockerd"))).ok();
+    assert!(line.ends_with("--log-level=warn"), "dockerd's own flag went elsewhere: {line}");
     assert_eq!(dind.sh("stat -c '%U:%G %a' /var/run/docker.sock").ok(), "root:docker 660");
     let open = Container::dind(
         "socket",
