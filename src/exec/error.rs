@@ -89,9 +89,7 @@ impl ExecError {
             Self::Daemon(error) => error.hint(),
             Self::Image { hint, .. } => Some((*hint).to_owned()),
             Self::Api { source, .. } => api_hint(&source.to_string()).map(str::to_owned),
-            Self::Agent { .. } => {
-                Some("dindctl doctor tells what is wrong; try again with --read-only=false".to_owned())
-            }
+            Self::Agent { .. } => Some("the daemon's log tells more; try again with --read-only=false".to_owned()),
             Self::ForeignWorkspace { .. } => Some(
                 "a writable workspace must lie on the daemon's own file system; use :copy, or a shared volume"
                     .to_owned(),
