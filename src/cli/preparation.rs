@@ -10,9 +10,11 @@ use super::config::Config;
 use super::failure::Failure;
 use super::say::{Level, Voice, result};
 use super::{Environment, OutputFormat};
+use crate::engine::arguments::DaemonArguments;
+use crate::engine::daemon_json::DaemonJson;
 use crate::engine::{containerd, dockerd};
 use crate::init::state::{STATE_PATH, SupervisorState};
-use crate::prepare::{self, Applied, Facts, Linux, Plan, TmpWish, Wants};
+use crate::prepare::{self, Applied, Facts, Linux, Plan, TmpWish, Told, Wants};
 use crate::probe::Roots;
 use crate::sys::spawn::{Spawn, exec, find_program};
 
@@ -89,13 +91,18 @@ pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &C
 
 /// `dindctl plan`.
 pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
-    let data_root = PathBuf::from(dockerd::DEFAULT_DATA_ROOT);
+    let file = match DaemonJson::read(Path::new("/"), &DaemonArguments::default()) {
+        Ok(file) => file,
+        Err(error) => return Failure::from(error).report(voice),
+    };
+    let data_root = dockerd::data_root(&DaemonArguments::default(), &file);
     let containerd_root = containerd::root(&data_root);
+    let told = Told::new(file.told(&DaemonArguments::default()));
     // In a running container the daemons are ours, and no others.
     let state = SupervisorState::read(Path::new(STATE_PATH)).ok();
     let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
     let plan = wants(config, true, data_root, containerd_root)
-        .and_then(|wants| decide(&Wants { supervised, ..wants }, environment));
+        .and_then(|wants| decide(&Wants { supervised, told, ..wants }, environment));
     let plan = match plan {
         Ok(plan) => plan,
         Err(failure) => return failure.report(voice),

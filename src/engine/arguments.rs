@@ -4,9 +4,11 @@ What the user's own dockerd arguments mean for us.
 dockerd takes most options on the command line or in daemon.json but refuses one that stands in both
 ("specified both as a flag and in the configuration file"), so dindctl has to know which are taken before it adds any.
 */
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+
+use serde_json::Value;
 
 /// dockerd's arguments, sorted by who acts on them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +29,54 @@ pub struct DaemonArguments {
     pub containerd: Option<String>,
     /// Long names of all flags that were given, without dashes.
     pub flags: BTreeSet<String>,
+    /// The same flags by their key in daemon.json, with their values as far as they are known.
+    pub told: BTreeMap<String, Value>,
 }
 
 /// Short flags of dockerd that matter here, with their long names (`dockerd --help`).
 const SHORT: [(&str, &str); 6] =
     [("-H", "host"), ("-g", "graph"), ("-p", "pidfile"), ("-G", "group"), ("-D", "debug"), ("-l", "log-level")];
 
-/// Flags whose value we take or look at.
+/// Flags that may be repeated, with their keys in daemon.json (`man dockerd`).
+const REPEATED: [(&str, &str); 16] = [
+    ("add-runtime", "runtimes"),
+    ("authorization-plugin", "authorization-plugins"),
+    ("cluster-store-opt", "cluster-store-opts"),
+    ("default-address-pool", "default-address-pools"),
+    ("default-network-opt", "default-network-opts"),
+    ("default-ulimit", "default-ulimits"),
+    ("dns", "dns"),
+    ("dns-opt", "dns-opts"),
+    ("dns-search", "dns-search"),
+    ("exec-opt", "exec-opts"),
+    ("feature", "features"),
+    ("insecure-registry", "insecure-registries"),
+    ("label", "labels"),
+    ("log-opt", "log-opts"),
+    ("registry-mirror", "registry-mirrors"),
+    ("storage-opt", "storage-opts"),
+];
+
+/// Flags with one value that other decisions depend on. All other flags are known by name only when they are written
+/// without `=`, because whether the next word is their value cannot be told.
+const LOOKED_AT: [&str; 14] = [
+    "bip",
+    "bridge",
+    "cgroup-parent",
+    "exec-root",
+    "firewall-backend",
+    "fixed-cidr",
+    "http-proxy",
+    "https-proxy",
+    "mtu",
+    "no-proxy",
+    "storage-driver",
+    "tlscacert",
+    "tlscert",
+    "tlskey",
+];
+
+/// Flags whose value we take.
 const VALUED: [&str; 6] = ["host", "config-file", "data-root", "pidfile", "group", "containerd"];
 
 impl DaemonArguments {
@@ -49,6 +92,11 @@ impl DaemonArguments {
             parsed.flags.insert(name.clone());
             if !VALUED.contains(&name.as_str()) {
                 parsed.rest.push(argument);
+                let known = LOOKED_AT.contains(&name.as_str()) || REPEATED.iter().any(|(flag, _)| *flag == name);
+                let separate = if known && inline.is_none() { arguments.next() } else { None };
+                let value = inline.or_else(|| separate.as_ref().map(|value| value.to_string_lossy().into_owned()));
+                parsed.note(&name, value);
+                parsed.rest.extend(separate);
                 continue;
             }
             let separate = if inline.is_none() { arguments.next() } else { None };
@@ -60,6 +108,19 @@ impl DaemonArguments {
             parsed.rest.extend(separate);
         }
         parsed
+    }
+
+    /// Notes what dockerd is told by a flag that it gets as it was typed.
+    fn note(&mut self, name: &str, value: Option<String>) {
+        let value = value.map_or(Value::Null, Value::String);
+        let Some((_, key)) = REPEATED.iter().find(|(flag, _)| *flag == name) else {
+            self.told.insert(name.to_owned(), value);
+            return;
+        };
+        match self.told.entry((*key).to_owned()).or_insert_with(|| Value::Array(Vec::new())) {
+            Value::Array(values) => values.push(value),
+            other => *other = value,
+        }
     }
 
     /// Notes the value; true when dockerd must not see the flag because dindctl acts on it.
@@ -138,6 +199,17 @@ mod tests {
     fn a_flag_without_its_value_is_left_for_dockerd_to_complain_about() {
         assert_eq!(parse(&["--data-root"]).rest, ["--data-root"]);
         assert_eq!(parse(&["--host"]).rest, ["--host"]);
+    }
+
+    #[test]
+    fn what_dockerd_is_told_is_known_by_the_keys_of_its_file() {
+        let parsed =
+            parse(&["--dns", "1.1.1.1", "--dns=9.9.9.9", "--mtu", "1400", "--iptables=false", "--debug", "--x"]);
+        assert_eq!(
+            serde_json::json!(parsed.told),
+            serde_json::json!({"dns": ["1.1.1.1", "9.9.9.9"], "mtu": "1400", "iptables": "false", "debug": null, "x": null})
+        );
+        assert_eq!(parsed.rest.len(), 8);
     }
 
     #[test]

@@ -5,6 +5,7 @@ dockerd is started on a merged copy: `hosts` become sockets that dindctl binds, 
 that nested containers outlive a crash of the daemon. It is set in the file and not by flag because only what stands
 in the file can be changed by a reload, which is how it is switched off again for an orderly stop.
 */
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +66,18 @@ pub struct DaemonJson {
     map: Map<String, Value>,
 }
 
-/// What dindctl decides about the daemon's configuration.
+/// What dindctl wants in the daemon's configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decided {
+    /// live-restore as the operator asked for it; `None` decides by `swarm`.
+    pub live_restore: Option<bool>,
+    /// Whether the daemon takes part in a swarm, which refuses to work with live-restore.
+    pub swarm: bool,
+    /// Options that the preparation chose; they give way to the user's file and flags.
+    pub options: BTreeMap<String, Value>,
+}
+
+/// The daemon's configuration as dockerd gets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     map: Map<String, Value>,
@@ -114,15 +126,19 @@ impl DaemonJson {
         self.map.contains_key(key)
     }
 
-    /// Decides what dockerd gets. `live_restore` is what the operator asked for; `None` decides by `swarm`, because
-    /// swarm mode refuses to work with live-restore.
-    pub fn merge(
-        &self,
-        arguments: &DaemonArguments,
-        live_restore: Option<bool>,
-        swarm: bool,
-    ) -> Result<Merged, DaemonJsonError> {
+    /// Everything that dockerd is told by this file and by flags, by the keys of the file.
+    pub fn told<'a>(&'a self, arguments: &'a DaemonArguments) -> impl Iterator<Item = (String, Value)> + 'a {
+        self.map.iter().chain(&arguments.told).map(|(key, value)| (key.clone(), value.clone()))
+    }
+
+    /// Decides what dockerd gets.
+    pub fn merge(&self, arguments: &DaemonArguments, decided: &Decided) -> Result<Merged, DaemonJsonError> {
         let mut map = self.map.clone();
+        for (key, value) in &decided.options {
+            if !arguments.told.contains_key(key) {
+                map.entry(key).or_insert_with(|| value.clone());
+            }
+        }
         let hosts = match map.remove("hosts") {
             None => Vec::new(),
             Some(value) => serde_json::from_value::<Vec<String>>(value)
@@ -135,7 +151,7 @@ impl DaemonJson {
                 !arguments.rest.iter().any(|word| word.to_str().is_some_and(|word| word == "--live-restore=false"))
             }
             None => {
-                let on = live_restore.unwrap_or(!swarm);
+                let on = decided.live_restore.unwrap_or(!decided.swarm);
                 map.insert("live-restore".into(), Value::Bool(on));
                 on
             }
@@ -170,7 +186,10 @@ mod tests {
 
     fn merge(text: &str, words: &[&str], swarm: bool) -> Merged {
         let arguments = DaemonArguments::parse(words.iter().map(Into::into));
-        DaemonJson::parse("daemon.json".into(), text).unwrap().merge(&arguments, None, swarm).unwrap()
+        DaemonJson::parse("daemon.json".into(), text)
+            .unwrap()
+            .merge(&arguments, &Decided { swarm, ..Decided::default() })
+            .unwrap()
     }
 
     #[test]
@@ -189,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_gives_way_to_file_and_flags() {
+        let options = [("mtu".to_owned(), 1400.into()), ("ip6tables".into(), false.into()), ("bip".into(), "x".into())];
+        let decided = Decided { options: options.into(), ..Decided::default() };
+        let arguments = DaemonArguments::parse(["--ip6tables"].map(Into::into));
+        let file = DaemonJson::parse("x".into(), r#"{"bip":"10.0.0.1/24"}"#).unwrap();
+        let merged = file.merge(&arguments, &decided).unwrap();
+        assert_eq!(merged.text(), r#"{"bip":"10.0.0.1/24","live-restore":true,"mtu":1400}"#);
+    }
+
+    #[test]
     fn hosts_move_out_of_the_file_and_all_else_stays() {
         let merged = merge(r#"{"hosts":["unix:///a"],"mtu":1400}"#, &[], false);
         assert_eq!(merged.hosts, ["unix:///a"]);
@@ -203,6 +232,6 @@ mod tests {
         assert!(text.contains("/etc/docker/daemon.json") && text.contains("line 2"), "{text}");
         assert!(DaemonJson::parse("x".into(), "[]").is_err());
         let hosts = DaemonJson::parse("x".into(), r#"{"hosts":"a"}"#).unwrap();
-        assert!(hosts.merge(&DaemonArguments::default(), None, false).is_err());
+        assert!(hosts.merge(&DaemonArguments::default(), &Decided::default()).is_err());
     }
 }

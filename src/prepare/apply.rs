@@ -2,6 +2,7 @@
 Doing what the plan says: every step once, in order, timed. A required step that fails ends it; an optional one is
 reported as a warning and nothing is swallowed.
 */
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -57,8 +58,8 @@ pub struct Applied {
     pub warnings: Vec<Warning>,
     /// Variables for the environment of everything that is started from now on.
     pub environment: Vec<(String, String)>,
-    /// Where the engine has to put its containers (`--cgroup-parent`); `None` for its own choice.
-    pub cgroup_parent: Option<PathBuf>,
+    /// What dockerd is configured with, by key of daemon.json.
+    pub daemon_options: BTreeMap<String, serde_json::Value>,
     /// All steps together, microseconds.
     pub micros: u64,
 }
@@ -150,8 +151,8 @@ fn perform(
             delegate::delegate_step(system, group, leaf.as_deref(), controllers, notes);
             Ok(())
         }
-        Action::SetCgroupParent { path } => {
-            applied.cgroup_parent = Some(path.clone());
+        Action::SetDaemonOption { key, value } => {
+            applied.daemon_options.insert(key.clone(), value.clone());
             Ok(())
         }
         Action::RemoveFile { path } => match system.remove_file(path) {

@@ -30,4 +30,4 @@ pub use error::PrepareError;
 pub use facts::Facts;
 pub use plan::{Action, Plan, Step, plan};
 pub use system::{Linux, System};
-pub use wants::{TmpWish, Wants};
+pub use wants::{TmpWish, Told, Wants};

@@ -104,10 +104,13 @@ pub enum Action {
         /// The controllers.
         controllers: Vec<String>,
     },
-    /// The engine's containers belong below this group.
-    SetCgroupParent {
-        /// Path below the cgroup mount.
-        path: PathBuf,
+    /// dockerd's configuration gets this value. Planned only where the operator has not told dockerd something else
+    /// ([`super::Told`]).
+    SetDaemonOption {
+        /// Key of daemon.json.
+        key: String,
+        /// Its value.
+        value: serde_json::Value,
     },
     /// Remove a file.
     RemoveFile {
@@ -225,7 +228,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
         v1::steps(facts),
-        v2::steps(facts),
+        v2::steps(facts, wants),
         securityfs::steps(facts),
         tmp::steps(facts, wants),
         // Last, so that the mounts made above are shared as well.
@@ -249,7 +252,7 @@ impl Action {
             Self::Delegate { group, controllers, .. } => {
                 format!("hand {} on from {}", controllers.join(", "), show(group))
             }
-            Self::SetCgroupParent { path } => format!("put the engine's containers below {}", show(path)),
+            Self::SetDaemonOption { key, value } => format!("configure dockerd with {key}={value}"),
             Self::RemoveFile { path } => format!("remove {}", show(path)),
             Self::SetEnv { name, value } => format!("export {name}={value}"),
             Self::SetOpenFiles { soft, hard } => format!("allow {soft} open files (at most {hard})"),

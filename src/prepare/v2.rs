@@ -9,6 +9,7 @@ The group meant is the own one, wherever it is. Where the cgroup namespace is th
 use super::facts::Facts;
 use super::plan::{Action, Step, processes};
 use super::v1;
+use super::wants::{Told, Wants};
 use crate::probe::cgroup::{Group, LEAF, Layout, Place, Unified};
 
 /// What a container can be limited by; a missing one is worth a word.
@@ -17,7 +18,7 @@ const EXPECTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 const REASON: &str = "limits of nested containers work only with controllers that this group hands on";
 
 /// The steps, none where version 2 is not mounted.
-pub fn steps(facts: &Facts) -> Vec<Step> {
+pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     let Some(unified) = &facts.cgroup.unified else { return Vec::new() };
     if facts.cgroup.layout == Layout::Hybrid {
         let found = format!("mounted on {} beside version 1", unified.mount.point.display());
@@ -42,7 +43,7 @@ pub fn steps(facts: &Facts) -> Vec<Step> {
     steps.extend(evacuate(unified, group, !missing.is_empty()));
     steps.push(delegate(unified, group, missing));
     steps.extend(absent(group));
-    steps.extend(parent(unified, group));
+    steps.extend(parent(unified, group, &wants.told));
     steps
 }
 
@@ -159,15 +160,19 @@ fn absent(group: &Group) -> Option<Step> {
 
 /// With the host's cgroup namespace an engine would put its containers into `/docker` of the host, outside of this
 /// container's limits (moby issue 45378).
-fn parent(unified: &Unified, group: &Group) -> Option<Step> {
-    (unified.place == Place::Below).then(|| {
+fn parent(unified: &Unified, group: &Group, told: &Told) -> Option<Step> {
+    let step = (unified.place == Place::Below).then(|| {
         Step::nothing(
             "cgroup.v2.parent",
             "cgroup v2 parent of nested containers",
             format!("the cgroup namespace is not private: the own group is {}", group.name.display()),
             "nested containers must stay inside the limits of this one",
         )
-        .does(Action::SetCgroupParent { path: group.name.clone() })
         .hint("start the container with --cgroupns=private")
-    })
+    })?;
+    let key = "cgroup-parent";
+    if let Some(parent) = told.value(key) {
+        return Some(Step { found: format!("{}; dockerd is told cgroup-parent={parent}", step.found), ..step });
+    }
+    Some(step.does(Action::SetDaemonOption { key: key.into(), value: group.name.to_string_lossy().into() }))
 }

@@ -1,7 +1,10 @@
 /*!
 What the operator wants of the preparation. `Default` is what the official image does, minus what its users object to.
 */
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use serde_json::Value;
 
 /// When a tmpfs is mounted on `/tmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +36,28 @@ impl std::str::FromStr for TmpWish {
     }
 }
 
+/// What the operator already told dockerd, by flag or in daemon.json. A decision of the preparation gives way to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told(BTreeMap<String, Value>);
+
+impl Told {
+    /// From keys of daemon.json and their values.
+    pub fn new(values: impl IntoIterator<Item = (String, Value)>) -> Self {
+        Self(values.into_iter().collect())
+    }
+
+    /// Whether dockerd is told something about `key`.
+    pub fn sets(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// What it is told: the value of the file, or a flag's as text (a list for flags that may be repeated); `null` for
+    /// a flag whose value is not known.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+}
+
 /// The wishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wants {
@@ -56,6 +81,8 @@ pub struct Wants {
     pub open_files: u64,
     /// Free bytes below which a data folder counts as full.
     pub free_bytes: u64,
+    /// What dockerd is told already.
+    pub told: Told,
 }
 
 impl Default for Wants {
@@ -70,6 +97,7 @@ impl Default for Wants {
             pid_dirs: vec!["/run".into(), "/var/run".into()],
             open_files: 1_048_576,
             free_bytes: 64 << 20,
+            told: Told::default(),
         }
     }
 }

@@ -210,14 +210,14 @@ fn an_optional_step_that_fails_is_said_and_the_rest_goes_on() {
         step("write", false, Action::Write { path: "/proc/sys/x".into(), value: "1".into() }),
         step("gone", false, Action::RemoveFile { path: "/run/docker.pid".into() }),
         step("env", false, Action::SetEnv { name: "container".into(), value: "docker".into() }),
-        step("parent", false, Action::SetCgroupParent { path: "/docker/0".into() }),
+        step("parent", false, Action::SetDaemonOption { key: "cgroup-parent".into(), value: "/docker/0".into() }),
         step("nothing", false, Action::Nothing),
     ]);
     let applied = apply(&plan, &mut kernel).unwrap();
     assert_eq!(messages(&applied), ["cannot share, recursively, the mount /: EPERM: Operation not permitted"]);
     assert_eq!(kernel.files[std::path::Path::new("/proc/sys/x")], "1");
     assert_eq!(applied.environment, [("container".to_string(), "docker".to_string())]);
-    assert_eq!(applied.cgroup_parent.as_deref(), Some(std::path::Path::new("/docker/0")));
+    assert_eq!(applied.daemon_options["cgroup-parent"], "/docker/0");
     let status: Vec<Status> = applied.steps.iter().map(|it| it.status).collect();
     let (done, unchanged) = (Status::Done, Status::Unchanged);
     assert_eq!(status, [Status::Warned, done, done, done, done, unchanged], "a file that is gone already is fine");

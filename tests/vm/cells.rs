@@ -140,7 +140,7 @@ fn assert_delegated(group: &Path) {
 fn assert_idempotent() {
     let (_, plan, applied) = prepare();
     for step in plan.steps.iter().filter(|step| step.id.starts_with("cgroup.v2")) {
-        assert!(matches!(step.action, Action::Nothing | Action::SetCgroupParent { .. }), "{step:?}");
+        assert!(matches!(step.action, Action::Nothing | Action::SetDaemonOption { .. }), "{step:?}");
     }
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
 }
@@ -300,7 +300,7 @@ fn host_namespace() {
     let (facts, _, applied) = prepare();
     assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(applied.cgroup_parent.as_deref(), Some(Path::new("/host_namespace")));
+    assert_eq!(applied.daemon_options["cgroup-parent"], "/host_namespace");
     assert!(!root().join("init").exists(), "nothing is created in the host's root group");
     assert_eq!(words(root().join("cgroup.procs")).len(), before);
     assert_delegated(&own);
@@ -346,7 +346,7 @@ fn nested_twice() {
     // Not a namespace of its own: as a container with --cgroupns=host inside the outer one.
     let (facts, _, applied) = prepare();
     assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
-    assert_eq!(applied.cgroup_parent.as_deref(), Some(Path::new("/docker/inner")));
+    assert_eq!(applied.daemon_options["cgroup-parent"], "/docker/inner");
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
     assert_delegated(&inner);
 }

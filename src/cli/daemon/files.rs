@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
 use crate::engine::arguments::DaemonArguments;
-use crate::engine::daemon_json::{DaemonJson, is_swarm_member};
+use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 
 /// Replaces a file in one step; readable for root only, because a daemon.json may hold the password of a proxy.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
@@ -27,14 +27,14 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 /// Merges the user's daemon.json anew; runs before `SIGHUP` reaches dockerd, which reads only the merged file.
 pub fn reload_hook(
     arguments: DaemonArguments,
-    live_restore: Option<bool>,
+    decided: Decided,
     data_root: PathBuf,
     merged: PathBuf,
 ) -> Box<dyn FnMut() -> Result<(), String>> {
     Box::new(move || {
         let file = DaemonJson::read(Path::new("/"), &arguments).map_err(|error| error.to_string())?;
-        let fresh =
-            file.merge(&arguments, live_restore, is_swarm_member(&data_root)).map_err(|error| error.to_string())?;
+        let decided = Decided { swarm: is_swarm_member(&data_root), ..decided.clone() };
+        let fresh = file.merge(&arguments, &decided).map_err(|error| error.to_string())?;
         write(&merged, &fresh.text()).map_err(|error| format!("cannot write {}: {error}", merged.display()))
     })
 }

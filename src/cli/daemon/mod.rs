@@ -19,13 +19,13 @@ use super::failure::Failure;
 use super::say::{Level, Voice};
 use super::{Environment, preparation};
 use crate::engine::arguments::DaemonArguments;
-use crate::engine::daemon_json::{DaemonJson, is_swarm_member};
+use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
 use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig};
 use crate::init::supervisor::Supervisor;
-use crate::prepare::Applied;
 use crate::prepare::sockets::Bound;
+use crate::prepare::{Applied, Told, Wants};
 
 /// Folder for everything that lives as long as the container.
 const RUN_DIR: &str = "/run/dindctl";
@@ -88,13 +88,14 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     let data_root = dockerd::data_root(&arguments, &file);
     let containerd_root = containerd::root(&data_root);
     let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
+    let wants = Wants { told: Told::new(file.told(&arguments)), ..wants };
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
     let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
 
     let parts = match daemon {
         Daemon::Ours(_) => ours(&launch, &Ours { arguments, file, data_root, containerd_root, applied })?,
-        Daemon::Explicit(line) => explicit(&launch, line)?,
+        Daemon::Explicit(line) => explicit(&launch, line, &applied)?,
     };
     let mut services = parts.services;
     let mut mode = RunMode::Daemon;
@@ -142,7 +143,9 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         "off" => Some(false),
         _ => None,
     };
-    let merged = file.merge(arguments, live_restore, is_swarm_member(data_root))?;
+    let options = applied.daemon_options.clone();
+    let decided = Decided { live_restore, swarm: is_swarm_member(data_root), options };
+    let merged = file.merge(arguments, &decided)?;
     let mut tcp = Tcp::Plain;
     let own_certificates = ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name));
     let certificates = match tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new)) {
@@ -185,20 +188,20 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         }
         Some(socket)
     };
-    let mut line = dockerd::command_line(arguments, file, &merged_path, containerd_flag, certificates.as_ref());
-    let own_parent = arguments.flags.contains("cgroup-parent") || file.sets("cgroup-parent");
-    if let (Some(parent), false) = (&applied.cgroup_parent, own_parent) {
-        line.push("--cgroup-parent".into());
-        line.push(parent.into());
-    }
+    let line = dockerd::command_line(arguments, file, &merged_path, containerd_flag, certificates.as_ref());
     let ours = !started.is_empty();
     started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
-    let reload = files::reload_hook(arguments.clone(), live_restore, data_root.clone(), merged_path);
+    let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
     Ok(Parts { services: started, listen, reload: Some(reload), sockets: bound })
 }
 
 /// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.
-fn explicit(launch: &Launch<'_>, line: Vec<OsString>) -> Result<Parts, Failure> {
+fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Result<Parts, Failure> {
+    for (key, value) in &applied.daemon_options {
+        let message =
+            format!("an explicit dockerd command gets nothing added, not even {key}={value}, which it needs here");
+        launch.voice.say(Level::Warn, &message);
+    }
     let arguments = DaemonArguments::parse(line.iter().skip(1).cloned());
     let listen = if arguments.hosts.is_empty() { vec![addresses::DEFAULT_SOCKET.to_owned()] } else { arguments.hosts };
     let service = services::explicit_dockerd(launch, line)?;
