@@ -14,27 +14,35 @@ mod docker;
 mod exec;
 #[path = "engine/load.rs"]
 mod load;
+#[path = "engine/rootless.rs"]
+mod rootless;
 
-use libtest_mimic::{Arguments, Trial, run};
+use libtest_mimic::{Arguments, Failed, Trial, run};
 
 /// Why no case can run here, if so.
 fn missing() -> Option<String> {
     if std::env::var_os("DINDCTL_TEST_ENGINE").is_none() {
         return Some("needs a Docker engine: run scripts/test engine".into());
     }
-    let image = docker::image();
-    let found = docker::docker(&["image", "inspect", &image]);
+    missing_image(&docker::image())
+}
+
+fn missing_image(image: &str) -> Option<String> {
+    let found = docker::docker(&["image", "inspect", image]);
     (found.code != 0).then(|| format!("needs the image {image}: run scripts/test engine"))
 }
 
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let trials = daemon::CASES.iter().chain(exec::CASES).chain(detach::CASES).map(|(name, case)| {
-        if let Some(reason) = &missing {
+    let rootless = missing.clone().or_else(|| missing_image(&docker::rootless_image()));
+    let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
+        if let Some(reason) = missing {
             println!("SKIP {name}: {reason}");
         }
-        Trial::test(*name, case).with_ignored_flag(missing.is_some())
-    });
+        Trial::test(*name, *case).with_ignored_flag(missing.is_some())
+    };
+    let with_root = daemon::CASES.iter().chain(exec::CASES).chain(detach::CASES).map(|case| trial(case, &missing));
+    let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));
     run(&arguments, trials.collect()).exit();
 }

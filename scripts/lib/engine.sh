@@ -84,6 +84,11 @@ dind_image() {
         --build-arg "BASE=${DINDCTL_BASE:-debian:trixie-slim}" -t "$1" "$repo"
 }
 
+# rootless_image BASE TAG: an ordinary user's daemon, on top of dind_image's.
+rootless_image() {
+    run_quietly "building $2" docker build --build-arg "BASE=$1" -t "$2" "$repo/images/dind-rootless"
+}
+
 # give_images CONTAINER IMAGE…: copies into its inner daemon whatever is missing there, shared layers once.
 give_images() {
     local container=$1 image missing=()

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::Duration;
 
-use super::Environment;
 use super::say::{Level, Voice};
+use super::{Environment, places};
+use crate::engine::socket;
 use crate::sys::spawn::{Spawn, exec, find_program};
 
 /// What the machine tells about it.
@@ -34,7 +35,7 @@ pub fn run(arguments: Vec<OsString>, environment: &Environment, voice: Voice) ->
         voice.say(Level::Info, "use dockerd-entrypoint.sh (dindctl entrypoint) for a daemon; going on in 3 s");
         std::thread::sleep(Duration::from_secs(3));
     }
-    let user_socket = user_socket(environment);
+    let user_socket = socket::of_user(&places::runtime_dir(environment));
     let found = Found {
         docker_knows: !is_flag(&first) && docker_knows(&first),
         system_socket: is_socket(Path::new("/var/run/docker.sock")),
@@ -97,12 +98,6 @@ fn variables(environment: &Environment, found: Found, user_socket: &Path) -> Env
 fn certificate_folder(environment: &Environment) -> Option<PathBuf> {
     let folder = environment.get("DOCKER_TLS_CERTDIR").filter(|folder| !folder.is_empty())?;
     Some(Path::new(folder).join("client"))
-}
-
-fn user_socket(environment: &Environment) -> PathBuf {
-    let runtime = environment.get("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
-    let folder = runtime.map_or_else(|| PathBuf::from(format!("/run/user/{}", nix::unistd::getuid())), PathBuf::from);
-    folder.join("docker.sock")
 }
 
 fn is_socket(path: &Path) -> bool {

@@ -12,8 +12,9 @@ use clap::Args;
 
 use super::config::keys::parse_duration;
 use super::say::{Level, Voice, result};
+use super::{Environment, places};
 use crate::engine::ping::{Address, ping};
-use crate::init::state::{Phase, STATE_PATH, SupervisorState};
+use crate::init::state::{Phase, SupervisorState};
 
 /// Between two looks while waiting; a look costs well under a millisecond.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -46,10 +47,12 @@ struct Health {
 }
 
 /// Runs the command.
-pub fn run(arguments: &HealthArgs, voice: Voice) -> u8 {
+pub fn run(arguments: &HealthArgs, environment: &Environment, voice: Voice) -> u8 {
+    let state_path = places::state_path(environment);
+    let usual = default_address(environment);
     let deadline = Instant::now() + arguments.wait;
     let health = loop {
-        let health = look(Path::new(STATE_PATH), arguments.timeout);
+        let health = look(&state_path, &usual, arguments.timeout);
         let ended = health.supervisor.as_ref().is_some_and(|state| state.stopping);
         if health.healthy || ended || Instant::now() >= deadline {
             break health;
@@ -67,13 +70,13 @@ pub fn run(arguments: &HealthArgs, voice: Voice) -> u8 {
     u8::from(!health.healthy)
 }
 
-fn look(state_path: &Path, timeout: Duration) -> Health {
+fn look(state_path: &Path, usual: &Address, timeout: Duration) -> Health {
     let state = match SupervisorState::read(state_path) {
         Ok(state) => Some(state),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return unhealthy(None, format!("cannot read {}: {error}", state_path.display())),
     };
-    let address = state.as_ref().and_then(|state| address(&state.listen)).unwrap_or_else(default_address);
+    let address = state.as_ref().and_then(|state| address(&state.listen)).unwrap_or_else(|| usual.clone());
     let (limit, told) = match state.as_ref().and_then(not_ready) {
         None => (timeout, None),
         // A daemon that serves and cannot say so (a wrapper around dockerd swallows its notice) is healthy all the same.
@@ -130,15 +133,20 @@ fn address(listen: &[String]) -> Option<Address> {
     unix.or(listen.first()).and_then(|text| Address::parse(text))
 }
 
-fn default_address() -> Address {
-    let host = std::env::var("DOCKER_HOST").ok();
-    host.as_deref().and_then(Address::parse).unwrap_or_else(|| Address::Unix("/var/run/docker.sock".into()))
+/// Where the daemon is when no supervisor tells it.
+fn default_address(environment: &Environment) -> Address {
+    let host = environment.text("DOCKER_HOST").and_then(Address::parse);
+    host.unwrap_or_else(|| Address::Unix(places::socket(environment)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::init::state::{STATE_SCHEMA, ServiceState};
+
+    fn usual() -> Address {
+        Address::Unix("/nonexistent/docker.sock".into())
+    }
 
     fn state(phase: Phase) -> SupervisorState {
         SupervisorState {
@@ -181,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         std::fs::write(&path, "{").unwrap();
-        let health = look(&path, Duration::from_millis(10));
+        let health = look(&path, &usual(), Duration::from_millis(10));
         assert!(!health.healthy && health.reason.contains("state.json"), "{}", health.reason);
     }
 
@@ -195,7 +203,7 @@ mod tests {
         let listen = vec![format!("unix://{}", socket.display())];
         SupervisorState { listen, ..state(Phase::Starting) }.write(&path).unwrap();
 
-        let silent = look(&path, Duration::from_millis(20));
+        let silent = look(&path, &usual(), Duration::from_millis(20));
         assert!(!silent.healthy && silent.reason.starts_with("dockerd is starting"), "{}", silent.reason);
 
         let server = std::thread::spawn(move || {
@@ -207,7 +215,7 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nOK");
             }
         });
-        let answered = look(&path, Duration::from_secs(5));
+        let answered = look(&path, &usual(), Duration::from_secs(5));
         server.join().unwrap();
         assert!(answered.healthy, "{}", answered.reason);
     }

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod gc;
 pub mod health;
 pub mod init;
+pub mod places;
 pub mod preparation;
 pub mod render;
 pub mod say;
@@ -170,7 +171,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Init(arguments) => init::run(arguments, environment, voice),
         Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
-        Command::Health(arguments) => health::run(&arguments, voice),
+        Command::Health(arguments) => health::run(&arguments, environment, voice),
         Command::Exec(arguments) => match config.exec_settings() {
             Ok(settings) => exec::run(*arguments, &settings, voice),
             Err(error) => Failure::from(error).report(voice),

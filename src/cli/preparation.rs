@@ -46,10 +46,15 @@ fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
     Ok(prepare::plan(&facts, wants))
 }
 
-/// Looks, plans and applies; what has to be said is said, and `environment` gets what the plan exports.
+/// Looks, plans and applies.
 pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
     let plan = decide(wants, environment)?;
-    let applied = prepare::apply(&plan, &mut Linux::new())?;
+    carry_out(&plan, environment, voice)
+}
+
+/// Applies a plan; what has to be said is said, and `environment` gets what the plan exports.
+pub fn carry_out(plan: &Plan, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
+    let applied = prepare::apply(plan, &mut Linux::new())?;
     for warning in &applied.warnings {
         voice.say(Level::Warn, &warning.message);
         if let Some(hint) = &warning.hint {

@@ -11,8 +11,8 @@ pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where containerd keeps data when no earlier daemon left any elsewhere.
 pub const DEFAULT_ROOT: &str = "/var/lib/containerd";
 
-/// Folder below dockerd's data root where a containerd that dockerd itself starts keeps its data.
-const MANAGED: &str = "containerd/daemon";
+/// Where dockerd keeps the data of a containerd that it starts itself, below its data root.
+pub const MANAGED: &str = "containerd/daemon";
 
 /// Where the data is. A volume that was filled by the official image holds it below dockerd's data root, and engine 29
 /// keeps the images themselves there, so what is found there is used and never left behind.
@@ -49,6 +49,10 @@ pub fn config(root: &Path, state: &Path, socket: &Path, level: &str) -> String {
         "disabled_plugins".into(),
         DISABLED.iter().map(|name| toml::Value::String((*name).into())).collect::<Vec<_>>().into(),
     );
+    // Its default, /opt/containerd, belongs to the image, and nothing can be made there in a user namespace.
+    let opt = toml::Table::from_iter([("path".to_owned(), text(&root.join("opt")))]);
+    let plugins = toml::Table::from_iter([("io.containerd.internal.v1.opt".to_owned(), opt.into())]);
+    config.insert("plugins".into(), plugins.into());
     config.insert("grpc".into(), toml::Table::from_iter([("address".to_owned(), text(socket))]).into());
     config.insert(
         "debug".into(),

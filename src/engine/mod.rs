@@ -12,4 +12,6 @@ pub mod daemon_json;
 pub mod diagnosis;
 pub mod dockerd;
 pub mod ping;
+pub mod rootlesskit;
+pub mod socket;
 pub mod tls;

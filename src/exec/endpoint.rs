@@ -1,9 +1,11 @@
 //! Where the daemon is, as the docker CLI reads its environment.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::daemon::DaemonError;
+use crate::engine::socket;
 
 /// Address of the daemon's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +23,6 @@ pub enum Endpoint {
     },
 }
 
-/// The socket where nothing else is said.
-pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -38,7 +37,8 @@ impl std::fmt::Display for Endpoint {
 pub fn from_env(env: &BTreeMap<String, String>) -> Result<Endpoint, DaemonError> {
     let get = |name: &str| env.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let Some(host) = get("DOCKER_HOST") else {
-        return Ok(Endpoint::Unix(PathBuf::from(DEFAULT_SOCKET)));
+        let runtime_dir = env.get("XDG_RUNTIME_DIR").map(OsStr::new);
+        return Ok(Endpoint::Unix(socket::usual(runtime_dir, nix::unistd::geteuid().as_raw())));
     };
     let refuse = |why: &str| DaemonError::BadHost { value: host.to_owned(), why: why.to_owned() };
     let (scheme, rest) = host.split_once("://").ok_or_else(|| refuse("has no scheme"))?;

@@ -4,16 +4,16 @@ Receiver of `sd_notify(3)`: a datagram socket on which services tell that they a
 The kernel vouches for the sender's process id (`SO_PASSCRED`), and only messages of a process that we started
 count: anything in the container may write to the socket.
 */
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recvmsg, setsockopt,
-    socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recvmsg, sendto,
+    setsockopt, socket, sockopt,
 };
 
 /// What a service tells; words that mean nothing to us are left out.
@@ -47,6 +47,16 @@ pub fn parse(datagram: &[u8]) -> Vec<Notice> {
             _ => None,
         })
         .collect()
+}
+
+/// Sends a notice to the socket at `address` (the value of `NOTIFY_SOCKET`; `@` stands for an abstract address).
+pub fn tell(address: &OsStr, notice: &str) -> Result<(), Errno> {
+    let to = match address.as_bytes() {
+        [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+        path => UnixAddr::new(path)?,
+    };
+    let socket = open_socket().map_err(|error| error.errno)?;
+    sendto(socket.as_raw_fd(), notice.as_bytes(), &to, MsgFlags::MSG_NOSIGNAL).map(drop)
 }
 
 /// Why there is no notification socket.
@@ -218,6 +228,19 @@ mod tests {
             lines.insert(place.index(lines.len() + 1), "READY=1".into());
             prop_assert_eq!(parse(lines.join("\n").as_bytes()), [Notice::Ready]);
         }
+    }
+
+    #[test]
+    fn what_is_told_arrives_at_a_file_and_at_an_abstract_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = NotifySocket::bind(folder.path(), false).unwrap();
+        let nowhere = NotifySocket::bind(Path::new("/proc/self/x"), false).unwrap();
+        for socket in [file, nowhere] {
+            tell(socket.address(), "READY=1").unwrap();
+            let own = std::process::id().cast_signed();
+            assert_eq!(socket.receive(), [Notification { pid: own, notice: Notice::Ready }]);
+        }
+        assert_eq!(tell(OsStr::new("/nonexistent/socket"), "READY=1"), Err(Errno::ENOENT));
     }
 
     #[test]

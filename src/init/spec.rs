@@ -1,6 +1,7 @@
 /*!
 What the supervisor is told: the services, how each is started, watched and stopped, and how long the container lives.
 */
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,6 +127,9 @@ pub struct ServiceSpec {
     pub restart: RestartPolicy,
     /// When it counts as ready.
     pub readiness: Readiness,
+    /// Whether its descendants speak for it as well: the daemon below `rootlesskit` is another process than the one
+    /// that we started.
+    pub notices_from_below: bool,
     /// What its first start waits for.
     pub after: Vec<After>,
     /// Where its output goes.
@@ -147,6 +151,7 @@ impl ServiceSpec {
             spawn,
             restart: RestartPolicy::new(Restart::Always),
             readiness: Readiness::Notify,
+            notices_from_below: false,
             after: Vec::new(),
             output: Output::Pump { sink: Sink::Stderr, file: None },
             stop: StopPlan::default(),
@@ -162,6 +167,7 @@ impl ServiceSpec {
             spawn,
             restart: RestartPolicy::new(Restart::Never),
             readiness: Readiness::Started,
+            notices_from_below: false,
             after: Vec::new(),
             output: Output::Inherit,
             stop: StopPlan { limit: Some(Duration::from_secs(10)), ..StopPlan::default() },
@@ -205,6 +211,9 @@ pub struct SupervisorConfig {
     pub stop_timeout: Duration,
     /// Folder for the notification socket; made if missing. An abstract socket is used where that fails.
     pub runtime_dir: PathBuf,
+    /// Notification socket of whoever supervises us (`NOTIFY_SOCKET`), which is told when the daemon is first ready
+    /// and when everything stops.
+    pub upstream: Option<OsString>,
     /// Where the state is written for `health`; `None` writes none.
     pub state_path: Option<PathBuf>,
     /// Moment PID 1 started; `ready_ms` counts from here.
@@ -231,6 +240,7 @@ impl SupervisorConfig {
             daemon: None,
             stop_timeout: Self::STOP_TIMEOUT,
             runtime_dir: PathBuf::from("/run/dindctl"),
+            upstream: None,
             state_path: Some(PathBuf::from(super::state::STATE_PATH)),
             started: std::time::Instant::now(),
             prepare_ms: 0.0,

@@ -10,6 +10,7 @@ mod forwarding;
 mod state_file;
 mod stopping;
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -64,6 +65,7 @@ pub struct Supervisor {
     reload_hook: Option<ReloadHook>,
     signals: SignalPipe,
     notify: Option<NotifySocket>,
+    upstream: Option<OsString>,
     streams: Streams,
     epoch: Instant,
     state: StateFile,
@@ -109,6 +111,7 @@ impl Supervisor {
             reload_hook: config.reload_hook,
             signals,
             notify,
+            upstream: config.upstream,
             streams,
             epoch: Instant::now(),
             state: StateFile {
@@ -202,8 +205,7 @@ impl Supervisor {
     fn take_notices(&mut self) {
         let Some(socket) = &self.notify else { return };
         for notification in socket.receive() {
-            let of =
-                |unit: &Unit| unit.spec.readiness == Readiness::Notify && unit.machine.pid() == Some(notification.pid);
+            let of = |unit: &Unit| unit.spec.readiness == Readiness::Notify && unit.is_spoken_for_by(notification.pid);
             let Some(index) = self.units.iter().position(of) else {
                 let pid = notification.pid;
                 self.streams.debug(&format!("a notice of process {pid}, which is no service, was ignored"));

@@ -2,6 +2,7 @@
 One service as the supervisor holds it: what it is told, where it stands, its pipe; and starting its process.
 */
 use std::ffi::OsStr;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -10,6 +11,7 @@ use super::notify::NotifySocket;
 use super::service::Service;
 use super::spec::{Diagnosis, Milestone, Output, Readiness, ServiceSpec, Sink};
 use super::state::ServiceState;
+use super::sweep::{descendants, processes};
 use crate::sys::spawn::{SpawnError, Stdio, Step, spawn};
 
 /// Name of the variable that tells a service where to send its notices.
@@ -60,6 +62,12 @@ impl Unit {
             Output::Pump { sink, .. } => sink,
             Output::Inherit => Sink::Stderr,
         }
+    }
+
+    /// Whether notices of process `pid` are its own.
+    pub fn is_spoken_for_by(&self, pid: i32) -> bool {
+        let Some(own) = self.machine.pid() else { return false };
+        own == pid || (self.spec.notices_from_below && descendants(&processes(Path::new("/proc")), own).contains(&pid))
     }
 
     /// Whether it has come so far.

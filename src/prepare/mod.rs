@@ -17,6 +17,7 @@ pub mod plan;
 pub mod privilege;
 pub mod propagation;
 pub mod rlimits;
+pub mod rootless;
 pub mod securityfs;
 pub mod sockets;
 pub mod system;

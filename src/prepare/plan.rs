@@ -227,9 +227,9 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         rlimits::steps(facts, wants),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
-        v1::steps(facts),
-        v2::steps(facts, wants),
-        securityfs::steps(facts),
+        if wants.rootless { Vec::new() } else { v1::steps(facts) },
+        if wants.rootless { Vec::new() } else { v2::steps(facts, wants) },
+        if wants.rootless { Vec::new() } else { securityfs::steps(facts) },
         tmp::steps(facts, wants),
         // Last, so that the mounts made above are shared as well.
         propagation::steps(facts),

@@ -81,6 +81,8 @@ pub struct Wants {
     pub open_files: u64,
     /// Free bytes below which a data folder counts as full.
     pub free_bytes: u64,
+    /// Whether we are root only of a user namespace: cgroups and the kernel's own file systems are not ours.
+    pub rootless: bool,
     /// What dockerd is told already.
     pub told: Told,
 }
@@ -97,6 +99,7 @@ impl Default for Wants {
             pid_dirs: vec!["/run".into(), "/var/run".into()],
             open_files: 1_048_576,
             free_bytes: 64 << 20,
+            rootless: false,
             told: Told::default(),
         }
     }

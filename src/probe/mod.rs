@@ -12,7 +12,9 @@ pub mod cgroup_path;
 pub mod limits;
 pub mod mountinfo;
 pub mod process;
+pub mod rootless;
 pub mod storage;
+pub mod subids;
 pub mod users;
 
 use std::io;

@@ -9,6 +9,11 @@ pub fn image() -> String {
     std::env::var("DINDCTL_TEST_IMAGE").unwrap_or_else(|_| "dindctl/dind:dev".into())
 }
 
+/// Image of an ordinary user with a daemon of its own.
+pub fn rootless_image() -> String {
+    std::env::var("DINDCTL_TEST_ROOTLESS_IMAGE").unwrap_or_else(|_| "dindctl/dind-rootless:dev".into())
+}
+
 /// What a command of the docker CLI said.
 #[derive(Debug)]
 pub struct Said {
@@ -62,10 +67,15 @@ impl Container {
     /// `docker run --detach OPTIONS IMAGE ARGUMENTS`.
     #[track_caller]
     pub fn start(what: &str, options: &[&str], arguments: &[&str]) -> Self {
+        Self::of(&image(), what, options, arguments)
+    }
+
+    /// The same with another image.
+    #[track_caller]
+    pub fn of(image: &str, what: &str, options: &[&str], arguments: &[&str]) -> Self {
         let container = Self { name: fresh_name(what) };
-        let image = image();
         let run = ["run", "--detach", "--label", "dindctl.test=1", "--name", &container.name];
-        docker(&[&run, options, &[image.as_str()], arguments].concat()).ok();
+        docker(&[&run, options, &[image], arguments].concat()).ok();
         container
     }
 
@@ -121,10 +131,16 @@ impl Container {
 
     /// Gives an image of the outer engine to the daemon inside.
     pub fn load(&self, image: &str) {
+        self.load_as(&[], image);
+    }
+
+    /// The same with options of `docker exec`.
+    pub fn load_as(&self, options: &[&str], image: &str) {
         let mut save =
             Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().expect("docker save");
         let archive = save.stdout.take().expect("piped");
-        let load = Command::new("docker").args(["exec", "-i", &self.name, "docker", "load"]).stdin(archive).output();
+        let line = [&["exec", "-i"], options, &[self.name.as_str(), "docker", "load"]].concat();
+        let load = Command::new("docker").args(line).stdin(archive).output();
         assert!(save.wait().expect("docker save").success());
         Said::from(load.expect("docker load")).ok();
     }

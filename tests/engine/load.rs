@@ -47,6 +47,11 @@ fn request(address: SocketAddr) -> End {
     }
 }
 
+/// Whether one request to `address` is answered.
+pub fn answers(address: &str) -> bool {
+    matches!(request(address.parse().expect("address")), End::Answered)
+}
+
 impl Load {
     /// Sends `rate` requests a second to `address`, each on a connection and thread of its own.
     pub fn start(address: &str, rate: u32) -> Self {

@@ -103,6 +103,7 @@ impl Service {
             spawn,
             restart: RestartPolicy { first_delay: Duration::from_millis(20), ..RestartPolicy::new(restart) },
             readiness: if self.notify { Readiness::Notify } else { Readiness::Started },
+            notices_from_below: false,
             after: self
                 .after
                 .iter()

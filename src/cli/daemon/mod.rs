@@ -6,29 +6,30 @@ dockerd, which find everything in its place.
 */
 mod addresses;
 mod files;
+mod rootless;
 mod services;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use self::addresses::Tcp;
+use self::rootless::Place;
 use super::config::Config;
 use super::failure::Failure;
+use super::places::RUN_DIR;
 use super::say::{Level, Voice};
-use super::{Environment, preparation};
+use super::{Environment, places, preparation};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
+use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
 use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig};
 use crate::init::supervisor::Supervisor;
 use crate::prepare::sockets::Bound;
 use crate::prepare::{Applied, Told, Wants};
-
-/// Folder for everything that lives as long as the container.
-const RUN_DIR: &str = "/run/dindctl";
 
 /// Name of the user's command among the services.
 pub const COMMAND: &str = "command";
@@ -74,28 +75,20 @@ struct Parts {
     reload: Option<Box<dyn FnMut() -> Result<(), String>>>,
     /// Kept open for as long as dockerd may have to be started again.
     sockets: Bound,
+    /// What the preparation took, milliseconds.
+    prepare_ms: f64,
+    /// Folder for the supervisor's state.
+    run_dir: PathBuf,
 }
 
 fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
     // Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
     let signals = signals::catch_supervised()
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?;
-    let arguments = match &daemon {
-        Daemon::Ours(arguments) => DaemonArguments::parse(arguments.iter().cloned()),
-        Daemon::Explicit(line) => DaemonArguments::parse(line.iter().skip(1).cloned()),
-    };
-    let file = DaemonJson::read(Path::new("/"), &arguments)?;
-    let data_root = dockerd::data_root(&arguments, &file);
-    let containerd_root = containerd::root(&data_root);
-    let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
-    let wants = Wants { told: Told::new(file.told(&arguments)), ..wants };
-    let before = Instant::now();
-    let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
-    let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
-
-    let parts = match daemon {
-        Daemon::Ours(_) => ours(&launch, &Ours { arguments, file, data_root, containerd_root, applied })?,
-        Daemon::Explicit(line) => explicit(&launch, line, &applied)?,
+    let place = Place::of(&launch);
+    let parts = match place {
+        Place::User => rootless::outside(&mut launch, daemon)?,
+        Place::Root | Place::Namespace => with_root(&mut launch, daemon, place)?,
     };
     let mut services = parts.services;
     let mut mode = RunMode::Daemon;
@@ -108,9 +101,11 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     let mut supervisor = SupervisorConfig::new(mode, services);
     supervisor.daemon = Some(services::DOCKERD.into());
     supervisor.started = launch.started;
-    supervisor.prepare_ms = prepare_ms;
+    supervisor.prepare_ms = parts.prepare_ms;
     supervisor.listen = parts.listen;
-    supervisor.runtime_dir = PathBuf::from(RUN_DIR);
+    supervisor.state_path = Some(parts.run_dir.join("state.json"));
+    supervisor.runtime_dir = parts.run_dir;
+    supervisor.upstream = launch.environment.get("NOTIFY_SOCKET").map(OsStr::to_owned);
     supervisor.reload_hook = parts.reload;
     supervisor.diagnose = Some(Box::new(services::diagnose));
     if let Some(timeout) = launch.config.duration("daemon.stop_timeout") {
@@ -124,6 +119,35 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
         .run();
     drop(parts.sockets);
     Ok(report.code)
+}
+
+/// The daemon's side where we are root, of the container or of a namespace of its own.
+fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Parts, Failure> {
+    let arguments = match &daemon {
+        Daemon::Ours(arguments) => DaemonArguments::parse(arguments.iter().cloned()),
+        Daemon::Explicit(line) => DaemonArguments::parse(line.iter().skip(1).cloned()),
+    };
+    let file = DaemonJson::read(Path::new("/"), &arguments)?;
+    let told = arguments.data_root.is_some() || file.sets("data-root");
+    let rootless = place == Place::Namespace;
+    let usual = if rootless && !told { places::user_data_root(&launch.environment) } else { None };
+    let data_root = usual.unwrap_or_else(|| dockerd::data_root(&arguments, &file));
+    // In a namespace only the user's own folders can be written.
+    let containerd_root = if rootless { data_root.join(containerd::MANAGED) } else { containerd::root(&data_root) };
+    let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
+    let mut wants = Wants { told: Told::new(file.told(&arguments)), rootless, ..wants };
+    if rootless {
+        // dockerd's pid file outlives the namespace, and its number means somebody else in the next one.
+        wants.pid_dirs.push(places::runtime_dir(&launch.environment));
+    }
+    let before = Instant::now();
+    let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
+    let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
+    let parts = match daemon {
+        Daemon::Ours(_) => ours(launch, &Ours { arguments, file, data_root, containerd_root, applied })?,
+        Daemon::Explicit(line) => explicit(launch, line, &applied)?,
+    };
+    Ok(Parts { prepare_ms, ..parts })
 }
 
 /// What is known when a daemon of ours is put together.
@@ -146,22 +170,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let options = applied.daemon_options.clone();
     let decided = Decided { live_restore, swarm: is_swarm_member(data_root), options };
     let merged = file.merge(arguments, &decided)?;
-    let mut tcp = Tcp::Plain;
-    let own_certificates = ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name));
-    let certificates = match tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new)) {
-        _ if own_certificates => None,
-        Ok(found) => found,
-        Err(missing) if missing.none && launch.config.get("daemon.listen").trim().is_empty() => {
-            launch.voice.say(Level::Warn, &format!("{missing}: TCP stays closed, the unix socket works"));
-            launch.voice.say(Level::Hint, &missing.hint());
-            tcp = Tcp::Closed;
-            None
-        }
-        Err(missing) => return Err(missing.into()),
-    };
-    if own_certificates || certificates.is_some() {
-        tcp = Tcp::Tls;
-    }
+    let (certificates, tcp) = api_security(launch, arguments, file)?;
     let addresses = addresses::addresses(addresses::Wishes {
         setting: launch.config.get("daemon.listen"),
         docker_host: launch.environment.text("DOCKER_HOST"),
@@ -192,7 +201,36 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let ours = !started.is_empty();
     started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
     let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
-    Ok(Parts { services: started, listen, reload: Some(reload), sockets: bound })
+    Ok(Parts {
+        services: started,
+        listen,
+        reload: Some(reload),
+        sockets: bound,
+        prepare_ms: 0.0,
+        run_dir: RUN_DIR.into(),
+    })
+}
+
+/// What protects the API's TCP ports, and the certificates that dockerd is not told of by the user.
+fn api_security(
+    launch: &Launch<'_>,
+    arguments: &DaemonArguments,
+    file: &DaemonJson,
+) -> Result<(Option<ServerCertificates>, Tcp), Failure> {
+    let own_certificates = ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name));
+    if own_certificates {
+        return Ok((None, Tcp::Tls));
+    }
+    match tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new)) {
+        Ok(None) => Ok((None, Tcp::Plain)),
+        Ok(found) => Ok((found, Tcp::Tls)),
+        Err(missing) if missing.none && launch.config.get("daemon.listen").trim().is_empty() => {
+            launch.voice.say(Level::Warn, &format!("{missing}: TCP stays closed, the unix socket works"));
+            launch.voice.say(Level::Hint, &missing.hint());
+            Ok((None, Tcp::Closed))
+        }
+        Err(missing) => Err(missing.into()),
+    }
 }
 
 /// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.
@@ -205,7 +243,14 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
     let arguments = DaemonArguments::parse(line.iter().skip(1).cloned());
     let listen = if arguments.hosts.is_empty() { vec![addresses::DEFAULT_SOCKET.to_owned()] } else { arguments.hosts };
     let service = services::explicit_dockerd(launch, line)?;
-    Ok(Parts { services: vec![service], listen, reload: None, sockets: Bound::default() })
+    Ok(Parts {
+        services: vec![service],
+        listen,
+        reload: None,
+        sockets: Bound::default(),
+        prepare_ms: 0.0,
+        run_dir: RUN_DIR.into(),
+    })
 }
 
 /// Tells the command where the daemon is when it is not where clients look by themselves.

@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::Supervisor;
+use crate::init::notify;
 use crate::init::policy::Reason;
 use crate::init::report::ExitReason;
 use crate::init::say::{Level, Logger};
@@ -76,6 +77,7 @@ impl Supervisor {
             if self.daemon == Some(index) && self.state.current.ready_ms.is_none() {
                 self.state.current.ready_ms = Some(millis);
                 self.settle();
+                self.tell_upstream("READY=1");
             }
             self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
         }
@@ -85,6 +87,13 @@ impl Supervisor {
     fn settle(&mut self) {
         if let Err(error) = release_text(Path::new("/proc")) {
             self.streams.debug(&format!("the start's memory is kept: {error}"));
+        }
+    }
+
+    pub(super) fn tell_upstream(&mut self, notice: &str) {
+        let Some(address) = &self.upstream else { return };
+        if let Err(errno) = notify::tell(address, notice) {
+            self.streams.warn(&format!("cannot send {notice} to {}: {errno}", address.to_string_lossy()));
         }
     }
 

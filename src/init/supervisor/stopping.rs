@@ -50,6 +50,7 @@ impl Supervisor {
         let shutdown = Shutdown::new(self.now(), self.stop_timeout, targets.collect());
         self.shutdown = Some((shutdown, reason));
         self.state.current.stopping = true;
+        self.tell_upstream("STOPPING=1");
         for index in 0..self.units.len() {
             self.handle(index, Event::Drain);
         }
