@@ -14,7 +14,8 @@ use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::DaemonJson;
 use crate::engine::{containerd, dockerd};
 use crate::init::state::{STATE_PATH, SupervisorState};
-use crate::prepare::{self, Applied, Facts, Linux, Plan, TmpWish, Told, Wants};
+use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
+use crate::prepare::{self, Applied, CgroupNamespace, Facts, Linux, Plan, TmpWish, Told, Wants};
 use crate::probe::Roots;
 use crate::sys::spawn::{Spawn, exec, find_program};
 
@@ -37,7 +38,11 @@ pub struct PrepareArgs {
 /// What the settings ask of the preparation.
 pub fn wants(config: &Config, daemon: bool, data_root: PathBuf, containerd_root: PathBuf) -> Result<Wants, Failure> {
     let tmp: TmpWish = config.get("prepare.tmp").parse().map_err(|why: String| Failure::new(why, "set DINDCTL_TMP"))?;
-    Ok(Wants { daemon, tmp, data_root, containerd_root, ..Wants::default() })
+    let cgroup_namespace = config
+        .get("prepare.cgroup_namespace")
+        .parse()
+        .map_err(|why: String| Failure::new(why, "set DINDCTL_CGROUP_NAMESPACE"))?;
+    Ok(Wants { daemon, tmp, cgroup_namespace, data_root, containerd_root, ..Wants::default() })
 }
 
 fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
@@ -49,12 +54,23 @@ fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
 /// Looks, plans and applies.
 pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
     let plan = decide(wants, environment)?;
-    carry_out(&plan, environment, voice)
+    match prepare::apply(&plan, &mut Linux::new()) {
+        // The steps before it may be done twice, and none of those after it was reached.
+        Err(error) if error.step() == NEW_CGROUP_NAMESPACE => {
+            voice.say(Level::Warn, &format!("{error}; only dockerd's cgroup-parent keeps nested containers inside"));
+            let wants = Wants { cgroup_namespace: CgroupNamespace::Keep, ..wants.clone() };
+            carry_out(&decide(&wants, environment)?, environment, voice)
+        }
+        applied => Ok(tell(applied?, environment, voice)),
+    }
 }
 
 /// Applies a plan; what has to be said is said, and `environment` gets what the plan exports.
 pub fn carry_out(plan: &Plan, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
-    let applied = prepare::apply(plan, &mut Linux::new())?;
+    Ok(tell(prepare::apply(plan, &mut Linux::new())?, environment, voice))
+}
+
+fn tell(applied: Applied, environment: &mut Environment, voice: Voice) -> Applied {
     for warning in &applied.warnings {
         voice.say(Level::Warn, &warning.message);
         if let Some(hint) = &warning.hint {
@@ -70,7 +86,7 @@ pub fn carry_out(plan: &Plan, environment: &mut Environment, voice: Voice) -> Re
     for (name, value) in &applied.environment {
         environment.set(name, value.as_str());
     }
-    Ok(applied)
+    applied
 }
 
 /// `dindctl prepare [--] CMD…`.

@@ -129,6 +129,18 @@ fn perform(
         Action::Mount { source, target, fstype, options, data } => system
             .mount(source, target, fstype, options, data)
             .map_err(|errno| call(format!("mount {fstype} on"), target, errno)),
+        Action::NewCgroupNamespace => system
+            .new_cgroup_namespace()
+            .map_err(|errno| call("leave the cgroup namespace", "/proc/self/ns/cgroup", errno)),
+        Action::ReplaceMount { source, target, fstype, options, data } => {
+            if let Err(errno) = system.unmount(target) {
+                // In a user namespace inherited mounts are locked (EINVAL); a new one may still hide them.
+                notes.notes.push(format!("{}; mounted over it", call("unmount", target, errno)));
+            }
+            system
+                .mount(source, target, fstype, options, data)
+                .map_err(|errno| call(format!("mount {fstype} on"), target, errno))
+        }
         Action::RemountReadWrite { target, options, fresh } => remount(system, target, options, fresh.as_ref(), notes),
         Action::MakeShared { target } => {
             system.make_shared(target).map_err(|errno| call("share, recursively, the mount", target, errno))

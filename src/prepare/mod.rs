@@ -7,11 +7,13 @@ So the plan can be printed, judged and tested without root, and what is printed 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod apply;
+pub mod cgroups;
 pub mod delegate;
 pub mod dirs;
 pub mod env;
 pub mod error;
 pub mod facts;
+pub mod namespace;
 pub mod pidfiles;
 pub mod plan;
 pub mod privilege;
@@ -23,6 +25,7 @@ pub mod sockets;
 pub mod system;
 pub mod tmp;
 pub mod v1;
+pub mod v1_missing;
 pub mod v2;
 pub mod wants;
 
@@ -31,4 +34,4 @@ pub use error::PrepareError;
 pub use facts::Facts;
 pub use plan::{Action, Plan, Step, plan};
 pub use system::{Linux, System};
-pub use wants::{TmpWish, Told, Wants};
+pub use wants::{CgroupNamespace, TmpWish, Told, Wants};

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::wants::Wants;
-use super::{dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tmp, v1, v2};
+use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tmp};
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
 pub const PLAN_SCHEMA: &str = "dindctl.plan/v1";
@@ -55,6 +55,21 @@ pub enum Action {
         /// Type.
         fstype: String,
         /// Options of the mount (`nosuid`, …).
+        options: Vec<String>,
+        /// Options of the file system.
+        data: String,
+    },
+    /// Leave the cgroup namespace for a new one, whose root are the own groups.
+    NewCgroupNamespace,
+    /// Mount a file system in the place of the one that is there.
+    ReplaceMount {
+        /// Device or name.
+        source: String,
+        /// The mount to be replaced.
+        target: PathBuf,
+        /// Type.
+        fstype: String,
+        /// Options of the mount.
         options: Vec<String>,
         /// Options of the file system.
         data: String,
@@ -227,8 +242,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         rlimits::steps(facts, wants),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
-        if wants.rootless { Vec::new() } else { v1::steps(facts) },
-        if wants.rootless { Vec::new() } else { v2::steps(facts, wants) },
+        cgroups::steps(facts, wants),
         if wants.rootless { Vec::new() } else { securityfs::steps(facts) },
         tmp::steps(facts, wants),
         // Last, so that the mounts made above are shared as well.
@@ -244,6 +258,8 @@ impl Action {
         match self {
             Self::Nothing => "nothing".into(),
             Self::Mount { target, fstype, .. } => format!("mount {fstype} on {}", show(target)),
+            Self::NewCgroupNamespace => "make a cgroup namespace".into(),
+            Self::ReplaceMount { target, fstype, .. } => format!("mount {fstype} in the place of {}", show(target)),
             Self::RemountReadWrite { target, .. } => format!("remount {} read-write", show(target)),
             Self::MakeShared { target } => format!("make {} shared, recursively", show(target)),
             Self::CreateDir { path, mode } => format!("create {} with mode {mode:04o}", show(path)),

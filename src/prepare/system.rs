@@ -13,6 +13,10 @@ pub trait System {
     /// Mounts a new file system; `options` as mount(8) writes them.
     fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String], data: &str)
     -> Result<(), Errno>;
+    /// Takes a mount and all below it away from its place; what still uses it goes on.
+    fn unmount(&mut self, target: &Path) -> Result<(), Errno>;
+    /// Moves this process to a new cgroup namespace, whose root are the groups that it is in.
+    fn new_cgroup_namespace(&mut self) -> Result<(), Errno>;
     /// Takes the read-only flag off a mount and keeps its other `options`.
     fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno>;
     /// Makes a mount and all below it shared.
@@ -62,6 +66,14 @@ impl System for Linux {
         data: &str,
     ) -> Result<(), Errno> {
         sys::mount::mount(source, target, fstype, options, data)
+    }
+
+    fn unmount(&mut self, target: &Path) -> Result<(), Errno> {
+        sys::mount::detach(target)
+    }
+
+    fn new_cgroup_namespace(&mut self) -> Result<(), Errno> {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
     }
 
     fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno> {

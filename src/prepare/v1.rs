@@ -1,19 +1,17 @@
 /*!
 cgroup v1: the hierarchies are used as they are mounted. An engine started without `--privileged` mounts them
 read-only, and then every nested container fails with "mkdir …/cpuset/docker: read-only file system".
-
-Hierarchies that are missing altogether are not mounted here yet; their steps belong into this file.
 */
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::facts::Facts;
 use super::plan::{Action, FreshMount, Step};
-use crate::probe::cgroup::{CGROUP_ROOT, Hierarchy, Layout};
+use super::wants::Told;
+use crate::probe::cgroup::{CGROUP_ROOT, CgroupSetup, Hierarchy, Layout};
 use crate::probe::mountinfo::Mount;
 
-/// One step when all is well, else one for each read-only hierarchy.
-pub fn steps(facts: &Facts) -> Vec<Step> {
-    if facts.cgroup.layout == Layout::None {
+/// One step when all is well, else one for each read-only hierarchy; and the parent of nested containers.
+pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
+    if setup.layout == Layout::None && setup.unmounted.is_empty() {
         let step =
             Step::nothing("cgroup", "cgroups", format!("nothing is mounted on {CGROUP_ROOT}"), "limits need them");
         return vec![
@@ -22,17 +20,75 @@ pub fn steps(facts: &Facts) -> Vec<Step> {
             ),
         ];
     }
-    let hierarchies = &facts.cgroup.hierarchies;
+    let hierarchies = &setup.hierarchies;
     if hierarchies.is_empty() {
         return Vec::new();
     }
     let read_only: Vec<&Hierarchy> = hierarchies.iter().filter(|it| it.mount.read_only()).collect();
-    if read_only.is_empty() {
-        let names: Vec<String> = hierarchies.iter().map(|it| it.controllers.join(",")).collect();
-        let found = format!("{} hierarchies: {}", names.len(), names.join(" "));
-        return vec![Step::nothing("cgroup.v1", "cgroup v1", found, "version 1 is used as it is mounted")];
+    let mut steps: Vec<Step> = read_only.into_iter().map(writable).collect();
+    if steps.is_empty() {
+        let found = format!("{} hierarchies: {}{}", hierarchies.len(), names(hierarchies), unused(setup));
+        steps.push(Step::nothing("cgroup.v1", "cgroup v1", found, "version 1 is used as it is mounted"));
     }
-    read_only.into_iter().map(writable).collect()
+    if setup.layout != Layout::Unified {
+        steps.extend(parent(hierarchies, told));
+    }
+    steps
+}
+
+fn names(hierarchies: &[Hierarchy]) -> String {
+    let names: Vec<String> = hierarchies.iter().map(|it| it.controllers.join(",")).collect();
+    names.join(" ")
+}
+
+/// Controllers that the machine uses in no version 1 hierarchy. They are left to it: a hierarchy made here would be
+/// one for the whole machine.
+fn unused(setup: &CgroupSetup) -> String {
+    let unused: Vec<&str> =
+        setup.controllers.iter().filter(|it| it.enabled && it.hierarchy == 0).map(|it| it.name.as_str()).collect();
+    if unused.is_empty() { String::new() } else { format!("; in none: {}", unused.join(" ")) }
+}
+
+/// The options that ask for this hierarchy and no other; the kernel wants all of its controllers.
+pub(super) fn mount_data(controllers: &[String]) -> String {
+    let named = controllers.iter().all(|name| name.starts_with("name="));
+    let none = if named { "none," } else { "" };
+    format!("{none}{}", controllers.join(","))
+}
+
+/// What keeps nested containers inside where the mounts show more than the own group and stay so. dockerd takes one
+/// parent for all hierarchies.
+fn parent(hierarchies: &[Hierarchy], told: &Told) -> Option<Step> {
+    let mut groups: Vec<PathBuf> =
+        hierarchies.iter().filter_map(Hierarchy::inside).filter(|it| !it.as_os_str().is_empty()).collect();
+    groups.sort();
+    groups.dedup();
+    let first = Path::new("/").join(groups.first()?);
+    let step = Step::nothing(
+        "cgroup.v1.parent",
+        "cgroup v1 parent of nested containers",
+        format!("the mounts show the whole machine, in which the own group is {}", first.display()),
+        "nested containers must stay inside the limits of this one",
+    );
+    if groups.len() > 1 {
+        return Some(
+            step.warns(
+                "the own group has another name in each hierarchy: nested containers will leave some of its limits",
+            )
+            .hint("start the container with --cgroupns=private, and without -v /sys/fs/cgroup"),
+        );
+    }
+    Some(tell_parent(step, &first, told))
+}
+
+/// Makes `group` the parent of what dockerd starts, unless it was told another.
+pub(super) fn tell_parent(step: Step, group: &Path, told: &Told) -> Step {
+    let key = "cgroup-parent";
+    let step = step.hint("start the container with --cgroupns=private");
+    if let Some(parent) = told.value(key) {
+        return Step { found: format!("{}; dockerd is told {key}={parent}", step.found), ..step };
+    }
+    step.does(Action::SetDaemonOption { key: key.into(), value: group.to_string_lossy().into() })
 }
 
 fn writable(hierarchy: &Hierarchy) -> Step {
@@ -43,7 +99,7 @@ fn writable(hierarchy: &Hierarchy) -> Step {
         format!("{} is mounted read-only", hierarchy.mount.point.display()),
         "nested containers get groups of their own in every hierarchy",
     );
-    remount(step, &hierarchy.mount, name)
+    remount(step, &hierarchy.mount, mount_data(&hierarchy.controllers))
 }
 
 /// Takes the read-only flag off the mount. All mounts of a hierarchy share one file system, whatever the namespace

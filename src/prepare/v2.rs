@@ -6,11 +6,10 @@ move into a leaf, `init`, first.
 The group meant is the own one, wherever it is. Where the cgroup namespace is the host's that is some
 `/docker/<id>`, and nothing is ever created in the root group of the host.
 */
-use super::facts::Facts;
 use super::plan::{Action, Step, processes};
 use super::v1;
-use super::wants::{Told, Wants};
-use crate::probe::cgroup::{Group, LEAF, Layout, Place, Unified};
+use super::wants::Told;
+use crate::probe::cgroup::{CgroupSetup, Group, LEAF, Layout, Place, Unified};
 
 /// What a container can be limited by; a missing one is worth a word.
 const EXPECTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -18,9 +17,9 @@ const EXPECTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 const REASON: &str = "limits of nested containers work only with controllers that this group hands on";
 
 /// The steps, none where version 2 is not mounted.
-pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
-    let Some(unified) = &facts.cgroup.unified else { return Vec::new() };
-    if facts.cgroup.layout == Layout::Hybrid {
+pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
+    let Some(unified) = &setup.unified else { return Vec::new() };
+    if setup.layout == Layout::Hybrid {
         let found = format!("mounted on {} beside version 1", unified.mount.point.display());
         return vec![Step::nothing(
             "cgroup.v2",
@@ -43,7 +42,7 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     steps.extend(evacuate(unified, group, !missing.is_empty()));
     steps.push(delegate(unified, group, missing));
     steps.extend(absent(group));
-    steps.extend(parent(unified, group, &wants.told));
+    steps.extend(parent(unified, group, told));
     steps
 }
 
@@ -158,21 +157,15 @@ fn absent(group: &Group) -> Option<Step> {
     })
 }
 
-/// With the host's cgroup namespace an engine would put its containers into `/docker` of the host, outside of this
-/// container's limits (moby issue 45378).
+/// What keeps nested containers inside where the namespace is not private and stays so.
 fn parent(unified: &Unified, group: &Group, told: &Told) -> Option<Step> {
-    let step = (unified.place == Place::Below).then(|| {
-        Step::nothing(
+    (unified.place == Place::Below).then(|| {
+        let step = Step::nothing(
             "cgroup.v2.parent",
             "cgroup v2 parent of nested containers",
             format!("the cgroup namespace is not private: the own group is {}", group.name.display()),
             "nested containers must stay inside the limits of this one",
-        )
-        .hint("start the container with --cgroupns=private")
-    })?;
-    let key = "cgroup-parent";
-    if let Some(parent) = told.value(key) {
-        return Some(Step { found: format!("{}; dockerd is told cgroup-parent={parent}", step.found), ..step });
-    }
-    Some(step.does(Action::SetDaemonOption { key: key.into(), value: group.name.to_string_lossy().into() }))
+        );
+        v1::tell_parent(step, &group.name, told)
+    })
 }

@@ -36,6 +36,33 @@ impl std::str::FromStr for TmpWish {
     }
 }
 
+/// What is done where the container has no cgroup namespace of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupNamespace {
+    /// A namespace is made: nothing below can get outside of the own group.
+    #[default]
+    Own,
+    /// The namespace stays, and dockerd is told the own group as `cgroup-parent`.
+    Keep,
+}
+
+impl CgroupNamespace {
+    /// The names that the command line and the configuration use.
+    pub const NAMES: [&'static str; 2] = ["own", "keep"];
+}
+
+impl std::str::FromStr for CgroupNamespace {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "own" => Ok(Self::Own),
+            "keep" => Ok(Self::Keep),
+            _ => Err(format!("unknown value {name:?}: one of {} is expected", Self::NAMES.join(", "))),
+        }
+    }
+}
+
 /// What the operator already told dockerd, by flag or in daemon.json. A decision of the preparation gives way to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told(BTreeMap<String, Value>);
@@ -66,6 +93,8 @@ pub struct Wants {
     pub daemon: bool,
     /// When to mount a tmpfs on `/tmp`.
     pub tmp: TmpWish,
+    /// What to do about the machine's cgroup namespace.
+    pub cgroup_namespace: CgroupNamespace,
     /// The daemon's data folder (`--data-root`).
     pub data_root: PathBuf,
     /// The data folder of our containerd (`--root`).
@@ -92,6 +121,7 @@ impl Default for Wants {
         Self {
             daemon: true,
             tmp: TmpWish::Auto,
+            cgroup_namespace: CgroupNamespace::Own,
             data_root: "/var/lib/docker".into(),
             containerd_root: "/var/lib/containerd".into(),
             run_dir: "/run/dindctl".into(),

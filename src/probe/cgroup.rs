@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 
 use super::cgroup_path::{self, Membership};
+use super::controllers::{self, Controller};
 use super::mountinfo::{Mount, at, holding};
 use super::{ProbeError, Roots};
 
@@ -37,8 +38,15 @@ pub struct CgroupSetup {
     pub layout: Layout,
     /// Version 1 hierarchies.
     pub hierarchies: Vec<Hierarchy>,
+    /// Version 1 hierarchies that the machine has and that cannot be reached through any mount here.
+    pub unmounted: Vec<Membership>,
+    /// The version 1 controllers of the kernel.
+    pub controllers: Vec<Controller>,
     /// The version 2 hierarchy.
     pub unified: Option<Unified>,
+    /// Whether process 1 is in the same groups. Where it is not, a service manager divides this container up, and what
+    /// is mounted is its view as well.
+    pub beside_init: bool,
 }
 
 /// A version 1 hierarchy.
@@ -52,6 +60,18 @@ pub struct Hierarchy {
     pub own: Option<PathBuf>,
 }
 
+impl Hierarchy {
+    /// Whether this is the hierarchy of that line of `/proc/PID/cgroup`.
+    fn holds(&self, line: &Membership) -> bool {
+        line.hierarchy != 0 && line.controllers.iter().any(|name| self.controllers.contains(name))
+    }
+
+    /// The own group below the root of the mount; empty when that is what is mounted, `None` when it lies elsewhere.
+    pub fn inside(&self) -> Option<PathBuf> {
+        self.own.as_deref().and_then(|own| below_mount(own, &self.mount.root))
+    }
+}
+
 /// The version 2 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unified {
@@ -63,6 +83,13 @@ pub struct Unified {
     pub place: Place,
     /// The group to hand controllers on from; `None` when it cannot be seen from here.
     pub group: Option<Group>,
+}
+
+impl Unified {
+    /// As [`Hierarchy::inside`].
+    pub fn inside(&self) -> Option<PathBuf> {
+        self.own.as_deref().and_then(|own| below_mount(own, &self.mount.root))
+    }
 }
 
 /// How the own group lies to the root of the mount.
@@ -127,7 +154,12 @@ pub fn look(roots: &Roots, mounts: &[Mount]) -> Result<CgroupSetup, ProbeError> 
     };
     let unified =
         main.or(candidates.first().copied()).map(|mount| unified(roots, mount, cgroup_path::unified(&memberships)));
-    Ok(CgroupSetup { layout, hierarchies, unified })
+    // Unreadable without procfs' leave (hidepid): then nothing is assumed of process 1.
+    let beside_init = cgroup_path::init(roots).is_ok_and(|init| init == memberships);
+    let mounted = |line: &Membership| hierarchies.iter().any(|known| known.holds(line));
+    let unmounted = memberships.iter().filter(|line| line.hierarchy != 0 && !mounted(line)).cloned().collect();
+    let controllers = controllers::kernel(roots)?;
+    Ok(CgroupSetup { layout, hierarchies, unmounted, controllers, unified, beside_init })
 }
 
 /// Whether no later mount hides this one, on its place or above it.
@@ -146,11 +178,9 @@ fn hierarchy(mount: &Mount, memberships: &[Membership]) -> Hierarchy {
         .filter(|option| !option.starts_with("cpuset_v2_mode") && !option.starts_with("favordynmods"))
         .cloned()
         .collect();
-    let own = memberships
-        .iter()
-        .find(|line| line.hierarchy != 0 && line.controllers.iter().any(|name| controllers.contains(name)))
-        .map(|line| line.path.clone());
-    Hierarchy { controllers, mount: mount.clone(), own }
+    let found = Hierarchy { controllers, mount: mount.clone(), own: None };
+    let own = memberships.iter().find(|line| found.holds(line)).map(|line| line.path.clone());
+    Hierarchy { own, ..found }
 }
 
 fn unified(roots: &Roots, mount: &Mount, own: Option<&Path>) -> Unified {

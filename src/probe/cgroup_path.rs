@@ -22,6 +22,12 @@ pub fn own(roots: &Roots) -> Result<Vec<Membership>, ProbeError> {
     parse(&read(&path)?, &path)
 }
 
+/// The groups of process 1 of the own pid namespace.
+pub fn init(roots: &Roots) -> Result<Vec<Membership>, ProbeError> {
+    let path = roots.proc.join("1/cgroup");
+    parse(&read(&path)?, &path)
+}
+
 /// Parses the content of `path`.
 pub fn parse(text: &str, path: &Path) -> Result<Vec<Membership>, ProbeError> {
     text.lines()
@@ -52,6 +58,8 @@ pub fn unified(memberships: &[Membership]) -> Option<&Path> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn paths(text: &str) -> Vec<Membership> {
@@ -83,5 +91,25 @@ mod tests {
         assert_eq!(error, r#"cannot understand /proc/self/cgroup: a number is expected first in "x::/""#);
         assert!(parse("0:/", Path::new("c")).is_err());
         assert!(parse("0::x", Path::new("c")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_kernel_prints_is_read_back(
+            lines in prop::collection::vec((any::<u32>(), prop::collection::vec("[a-z_=]{1,8}", 0..3), "/[a-z0-9:/.-]{0,20}"), 0..10)
+        ) {
+            let text: String =
+                lines.iter().map(|(tree, names, path)| format!("{tree}:{}:{path}\n", names.join(","))).collect();
+            let expected: Vec<Membership> = lines
+                .into_iter()
+                .map(|(hierarchy, controllers, path)| Membership { hierarchy, controllers, path: path.into() })
+                .collect();
+            prop_assert_eq!(parse(&text, Path::new("c")).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_input_makes_the_parser_panic(text in any::<String>()) {
+            let _ = parse(&text, Path::new("c"));
+        }
     }
 }

@@ -9,6 +9,7 @@ that whoever decides on it needs no system at all.
 pub mod capabilities;
 pub mod cgroup;
 pub mod cgroup_path;
+pub mod controllers;
 pub mod limits;
 pub mod mountinfo;
 pub mod process;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::MsFlags;
+use nix::mount::{MntFlags, MsFlags};
 
 /// Mounts a new file system of type `fstype` on `target`.
 pub fn mount(source: &str, target: &Path, fstype: &str, options: &[String], data: &str) -> Result<(), Errno> {
@@ -20,6 +20,11 @@ pub fn remount_read_write(target: &Path, options: &[String]) -> Result<(), Errno
     let kept = flags(options) - MsFlags::MS_RDONLY;
     let flags = kept | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
+}
+
+/// Takes the mount at `target` and all below it out of the tree at once, whoever still uses it.
+pub fn detach(target: &Path) -> Result<(), Errno> {
+    nix::mount::umount2(target, MntFlags::MNT_DETACH)
 }
 
 /// Makes the mount at `target` and all below it shared: later mounts reach the namespaces that copy it.

@@ -135,6 +135,14 @@ impl System for FakeKernel {
         self.record(format!("mount {source} {target} {fstype} {options} {data}"))
     }
 
+    fn unmount(&mut self, target: &Path) -> Result<(), Errno> {
+        self.record(format!("unmount {}", target.display()))
+    }
+
+    fn new_cgroup_namespace(&mut self) -> Result<(), Errno> {
+        self.record("unshare cgroup".into())
+    }
+
     fn remount_read_write(&mut self, target: &Path, options: &[String]) -> Result<(), Errno> {
         self.record(format!("remount {} {}", target.display(), options.join(",")))
     }

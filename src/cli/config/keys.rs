@@ -96,6 +96,13 @@ pub const KEYS: &[Key] = &[
         "tmpfs on /tmp: auto (only where /tmp cannot be written), always or never",
         |value| one_of(value, &["auto", "always", "never"]),
     ),
+    key(
+        "prepare.cgroup_namespace",
+        "DINDCTL_CGROUP_NAMESPACE",
+        "own",
+        "where the cgroup namespace is the host's: own (make one) or keep (tell dockerd a cgroup-parent)",
+        |value| one_of(value, &["own", "keep"]),
+    ),
     key("exec.memory", "DINDCTL_EXEC_MEMORY", "512m", "memory and swap together of a sandbox", any),
     key("exec.cpus", "DINDCTL_EXEC_CPUS", "1", "CPUs of a sandbox", any),
     key("exec.pids_limit", "DINDCTL_EXEC_PIDS_LIMIT", "128", "processes and threads of a sandbox", any),
