@@ -1,8 +1,9 @@
 /*!
-The preparation on a real kernel with cgroup v2, in a virtual machine that needs neither root nor hardware support.
+The preparation on real kernels, in virtual machines that need neither root nor hardware support: one boot for cgroup
+v2, one for version 1 and both beside each other.
 
-`VM_KERNEL` (a bzImage with ext4 and `NVMe` built in, such as Debian's cloud kernel) and `VM_QEMU` say what to boot;
-`scripts/lab vm-kernel` prints them. This program is also the machine's init: started as pid 1 it runs all cells, one
+`VM_KERNEL` (a bzImage with ext4 and `NVMe` built in, such as Debian's cloud kernel), `VM_KERNEL_61` (Linux 6.1, which
+has memory and cpuset on version 1) and `VM_QEMU` say what to boot; `scripts/lab vm-kernel` prints them. This program is also the machine's init: started as pid 1 it runs all cells, one
 after the other, and writes what came of them to the second serial port.
 */
 
@@ -12,6 +13,8 @@ mod cells;
 mod guest;
 #[path = "vm/host.rs"]
 mod host;
+#[path = "vm/v1.rs"]
+mod v1;
 
 use std::process::ExitCode;
 

@@ -2,14 +2,17 @@
 The cells: one set-up each, and what the preparation has to make of it.
 */
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use dindctl::prepare::{Action, Applied, Facts, Linux, Plan, Status, Wants, apply, plan};
+use dindctl::prepare::{Action, Applied, CgroupNamespace, Facts, Linux, Plan, Status, Wants, apply, plan};
 use dindctl::probe::Roots;
 use dindctl::probe::cgroup::Place;
 use nix::mount::MsFlags;
 
-use crate::guest::{CGROUP, start};
+use crate::guest::{CGROUP, INIT, start};
+use crate::v1;
 
 /// Which cgroup namespace the cell runs in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,8 +25,31 @@ pub enum Namespace {
     Host,
 }
 
+/// Which machine the cell runs on: a kernel and what it mounts when it boots.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine {
+    /// Version 2 on `/sys/fs/cgroup`, the newer kernel.
+    V2,
+    /// Version 1, and version 2 beside it on `/sys/fs/cgroup/unified`. Kernels after 6.11 can be built, and in Debian
+    /// are, without memory and cpuset for version 1, so this is an older one.
+    V1,
+}
+
+impl Machine {
+    pub const ALL: [Self; 2] = [Self::V2, Self::V1];
+
+    /// What the kernel's command line calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V1 => "v1",
+        }
+    }
+}
+
 pub struct Cell {
     pub name: &'static str,
+    pub machine: Machine,
     pub namespace: Namespace,
     /// A group above the cell's own one.
     pub above: &'static str,
@@ -31,8 +57,13 @@ pub struct Cell {
     pub outside: fn(&Path),
     /// Whether the container is moved to another group, outside of its cgroup namespace.
     pub elsewhere: bool,
-    /// Flags of the container's cgroup2 mount.
+    /// Flags of the container's cgroup mounts.
     pub mount_flags: MsFlags,
+    /// Version 1: whether a runtime mounts the own groups, as it does in either namespace; otherwise the machine's
+    /// mounts are seen.
+    pub mounts: bool,
+    /// Version 1 hierarchies that the container does not get.
+    pub without: &'static [&'static str],
     /// Whether a process of another pid namespace stays in the group.
     pub foreign: bool,
     pub body: fn(),
@@ -44,21 +75,29 @@ impl Cell {
     }
 }
 
-const fn cell(name: &'static str, body: fn()) -> Cell {
+pub const fn cell(name: &'static str, body: fn()) -> Cell {
     Cell {
         name,
+        machine: Machine::V2,
         namespace: Namespace::Private,
         above: "",
         outside: |_| {},
         elsewhere: false,
         mount_flags: MsFlags::empty(),
+        mounts: true,
+        without: &[],
         foreign: false,
         body,
     }
 }
 
+/// All cells, those of each machine in the order in which it runs them.
+pub fn all() -> impl Iterator<Item = &'static Cell> {
+    V2.iter().chain(v1::CELLS)
+}
+
 /// The root of the machine comes first: it hands on what all the others need.
-pub const ALL: &[Cell] = &[
+const V2: &[Cell] = &[
     Cell { namespace: Namespace::Machine, ..cell("machine_root", machine_root) },
     cell("normal", normal),
     cell("storm", storm),
@@ -71,22 +110,31 @@ pub const ALL: &[Cell] = &[
     Cell { foreign: true, ..cell("foreign_process", foreign_process) },
     Cell { foreign: true, above: "few", outside: few, ..cell("foreign_with_threaded_controllers_only", foreign_few) },
     Cell { outside: no_descendants, ..cell("max_descendants", max_descendants) },
+    Cell { outside: no_depth, ..cell("max_depth", max_depth) },
     Cell { namespace: Namespace::Host, ..cell("host_namespace", host_namespace) },
+    Cell {
+        namespace: Namespace::Host,
+        mount_flags: MsFlags::MS_RDONLY,
+        ..cell("host_namespace_read_only", host_read_only)
+    },
+    Cell { namespace: Namespace::Host, ..cell("host_namespace_kept", host_namespace_kept) },
+    Cell { namespace: Namespace::Host, ..cell("host_namespace_below_a_service_manager", service_manager) },
+    Cell { namespace: Namespace::Host, ..cell("host_namespace_by_the_program", host_namespace_by_the_program) },
     Cell { elsewhere: true, ..cell("outside_of_the_namespace", hidden) },
     cell("nested_twice", nested_twice),
     cell("the_program_itself", the_program_itself),
 ];
 
 pub fn find(name: &str) -> &'static Cell {
-    ALL.iter().find(|cell| cell.name == name).expect("a cell of that name")
+    all().find(|cell| cell.name == name).expect("a cell of that name")
 }
 
-fn write(path: impl AsRef<Path>, value: &str) {
+pub fn write(path: impl AsRef<Path>, value: &str) {
     let path = path.as_ref();
     fs::write(path, value).unwrap_or_else(|error| panic!("write {value:?} to {}: {error}", path.display()));
 }
 
-fn words(path: impl AsRef<Path>) -> Vec<String> {
+pub fn words(path: impl AsRef<Path>) -> Vec<String> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
     let mut words: Vec<String> = text.split_whitespace().map(String::from).collect();
@@ -94,20 +142,32 @@ fn words(path: impl AsRef<Path>) -> Vec<String> {
     words
 }
 
-fn make_plan() -> (Facts, Plan) {
-    let wants = Wants::default();
-    let facts = Facts::gather(&Roots::system(), &wants, None).expect("facts");
-    let plan = plan(&facts, &wants);
+pub fn make_plan() -> (Facts, Plan) {
+    make_plan_for(&Wants::default())
+}
+
+fn make_plan_for(wants: &Wants) -> (Facts, Plan) {
+    let facts = Facts::gather(&Roots::system(), wants, None).expect("facts");
+    let plan = plan(&facts, wants);
     (facts, plan)
 }
 
-fn prepare() -> (Facts, Plan, Applied) {
-    let (facts, plan) = make_plan();
+pub fn prepare() -> (Facts, Plan, Applied) {
+    prepare_for(&Wants::default())
+}
+
+/// What an operator gets who does not want a namespace.
+pub fn prepare_keeping() -> (Facts, Plan, Applied) {
+    prepare_for(&Wants { cgroup_namespace: CgroupNamespace::Keep, ..Wants::default() })
+}
+
+fn prepare_for(wants: &Wants) -> (Facts, Plan, Applied) {
+    let (facts, plan) = make_plan_for(wants);
     let applied = apply(&plan, &mut Linux::new()).unwrap_or_else(|error| panic!("{error}; plan: {plan:#?}"));
     (facts, plan, applied)
 }
 
-fn cgroup_warnings(applied: &Applied) -> Vec<&str> {
+pub fn cgroup_warnings(applied: &Applied) -> Vec<&str> {
     applied.warnings.iter().filter(|it| it.step.starts_with("cgroup")).map(|it| it.message.as_str()).collect()
 }
 
@@ -294,17 +354,89 @@ fn max_descendants() {
     assert_eq!(outcome.status, Status::Warned);
 }
 
+fn no_depth(group: &Path) {
+    write(group.join("cgroup.max.depth"), "0");
+}
+
+fn max_depth() {
+    let (_, _, applied) = prepare();
+    let warnings = cgroup_warnings(&applied);
+    assert!(warnings[0].contains("EAGAIN") && warnings[0].contains("cgroup.max.depth"), "{warnings:?}");
+    assert!(applied.micros < 2_500_000, "bounded: {} µs", applied.micros);
+}
+
+/// Number of a group, the same through every mount and under every name.
+pub fn identity(folder: impl AsRef<Path>) -> u64 {
+    fs::metadata(folder.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", folder.as_ref().display())).ino()
+}
+
 fn host_namespace() {
-    let own = root().join("host_namespace");
-    let before = words(root().join("cgroup.procs")).len();
+    let own = identity(root().join("host_namespace"));
     let (facts, _, applied) = prepare();
     assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(applied.daemon_options["cgroup-parent"], "/host_namespace");
+    assert_eq!(applied.daemon_options.get("cgroup-parent"), None, "dockerd need not be told");
+    assert_eq!(identity(root()), own, "only the own group can be seen");
+    assert_eq!(words("/proc/self/cgroup"), ["0::/init"]);
+    assert_delegated(root());
+    assert_idempotent();
+}
+
+/// As an engine mounts it without `--privileged`.
+fn host_read_only() {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
+    nix::mount::mount(None::<&str>, CGROUP, None::<&str>, flags, None::<&str>).expect("remount,bind,ro");
+    let own = identity(root().join("host_namespace_read_only"));
+    let (_, _, applied) = prepare();
+    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
+    assert_eq!(identity(root()), own);
+    assert_delegated(root());
+    let (facts, _) = make_plan();
+    let options = facts.cgroup.unified.expect("cgroup v2").mount.options;
+    assert!(["rw", "nosuid"].iter().all(|flag| options.iter().any(|it| it == flag)), "{options:?}");
+}
+
+fn host_namespace_kept() {
+    let own = root().join("host_namespace_kept");
+    let before = words(root().join("cgroup.procs")).len();
+    let (_, _, applied) = prepare_keeping();
+    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
+    assert_eq!(applied.daemon_options["cgroup-parent"], "/host_namespace_kept");
     assert!(!root().join("init").exists(), "nothing is created in the host's root group");
     assert_eq!(words(root().join("cgroup.procs")).len(), before);
     assert_delegated(&own);
+    // In the leaf it is too late for a namespace: its root would be the leaf.
+    let (_, plan) = make_plan();
+    assert!(plan.step("cgroup.namespace").is_none(), "{plan:#?}");
     assert_idempotent();
+}
+
+/// systemd as process 1, and the preparation as one of its services: the mounts are systemd's as well.
+fn service_manager() {
+    let own = root().join("host_namespace_below_a_service_manager");
+    for name in ["init.scope", "dind.service"] {
+        fs::create_dir(own.join(name)).expect("a group of the service manager");
+    }
+    write(own.join("init.scope/cgroup.procs"), "0");
+    let service = own.join("dind.service").display().to_string();
+    let output = Command::new(INIT).args(["guest-join", &service, "/dindctl", "plan", "-o", "json"]).output();
+    let output = output.expect("the service");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let steps = told["steps"].as_array().expect("steps");
+    let step = |id: &str| steps.iter().find(|it| it["id"] == id);
+    assert!(step("cgroup.namespace").is_none(), "{text}");
+    assert_eq!(
+        step("cgroup.v2.parent").expect("the step")["action"]["value"],
+        "/host_namespace_below_a_service_manager/dind.service"
+    );
+}
+
+/// The same by the command line: what it starts is in the new namespace.
+fn host_namespace_by_the_program() {
+    let shown = run_program(&["prepare", "--", INIT, "guest-show"]);
+    assert_eq!(shown, "container=docker\n0::/init\n");
+    assert_delegated(root());
 }
 
 fn hidden() {
@@ -315,21 +447,22 @@ fn hidden() {
     assert!(cgroup_warnings(&applied)[0].contains("not visible"));
 }
 
+pub fn run_program(arguments: &[&str]) -> String {
+    let output = Command::new("/dindctl").args(arguments).output().expect("/dindctl runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 /// The same by the command line: the plan as JSON changes nothing, and `prepare` hands over to its command.
 fn the_program_itself() {
-    let run = |arguments: &[&str]| {
-        let output = std::process::Command::new("/dindctl").args(arguments).output().expect("/dindctl runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        text
-    };
-    let told: serde_json::Value = serde_json::from_str(&run(&["plan", "-o", "json"])).expect("JSON");
+    let told: serde_json::Value = serde_json::from_str(&run_program(&["plan", "-o", "json"])).expect("JSON");
     assert_eq!(told["schema"], "dindctl.plan/v1");
     let kinds: Vec<&str> =
         told["steps"].as_array().expect("steps").iter().filter_map(|it| it["action"]["kind"].as_str()).collect();
     assert!(kinds.contains(&"evacuate") && kinds.contains(&"delegate"), "{kinds:?}");
     assert!(!root().join("init").exists(), "a plan changes nothing");
-    let shown = run(&["prepare", "--", "/init", "guest-show"]);
+    let shown = run_program(&["prepare", "--", INIT, "guest-show"]);
     assert_eq!(shown, "container=docker\n0::/init\n");
     assert_delegated(root());
 }
@@ -344,9 +477,10 @@ fn nested_twice() {
     }
     write(inner.join("cgroup.procs"), "0");
     // Not a namespace of its own: as a container with --cgroupns=host inside the outer one.
+    let own = identity(&inner);
     let (facts, _, applied) = prepare();
     assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
-    assert_eq!(applied.daemon_options["cgroup-parent"], "/docker/inner");
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_delegated(&inner);
+    assert_eq!(identity(root()), own);
+    assert_delegated(root());
 }

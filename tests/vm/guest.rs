@@ -6,17 +6,18 @@ starts `guest-inside` as pid 1 of them, which mounts what a runtime would mount 
 */
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::cells::{self, Cell, Namespace};
+use crate::cells::{self, Cell, Machine, Namespace};
+use crate::v1;
 
 pub const CGROUP: &str = "/sys/fs/cgroup";
-const INIT: &str = "/init";
+pub const INIT: &str = "/init";
 
 /// Pid 1 of the machine. Never returns to a caller that could go on: the machine is switched off.
 pub fn init() -> ExitCode {
@@ -29,11 +30,16 @@ pub fn init() -> ExitCode {
     mount("sysfs", "/sys", none);
     mount("devtmpfs", "/dev", none);
     mount("tmpfs", "/run", none);
-    // As systemd mounts it.
-    mount("cgroup2", CGROUP, Some("nsdelegate,memory_recursiveprot"));
+    let name = std::env::var("machine").expect("the kernel passes machine=… on as a variable");
+    let machine = Machine::ALL.into_iter().find(|it| it.name() == name).expect("a machine of that name");
+    match machine {
+        // As systemd mounts it.
+        Machine::V2 => mount("cgroup2", CGROUP, Some("nsdelegate,memory_recursiveprot")),
+        Machine::V1 => v1::mount_machine(),
+    }
     let report = std::env::var("report").expect("the kernel passes report=/dev/… on as a variable");
     let mut report = fs::OpenOptions::new().write(true).open(&report).expect("the second serial port");
-    for cell in cells::ALL {
+    for cell in cells::all().filter(|cell| cell.machine == machine) {
         let line = match run(cell) {
             Ok(()) => format!("{} pass\n", cell.name),
             Err(text) => format!("{} fail {}\n", cell.name, text.trim_end().replace('\n', "\\n").replace('\r', "")),
@@ -88,7 +94,7 @@ fn place(cell: &Cell, child: &mut Child) -> Result<(), String> {
             .and_then(|()| fs::write(folder.join("cgroup.procs"), pid))
             .map_err(|error| format!("cannot move {pid} to {group:?}: {error}"))
     };
-    if !cell.foreign {
+    if cell.machine == Machine::V2 && !cell.foreign {
         // `guest-enter` has no number in the container's pid namespace and must not stay in its group.
         put(&child.id().to_string(), "")?;
     }
@@ -115,6 +121,10 @@ pub fn role(role: &str, arguments: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         ("guest-storm", [group]) => storm(group),
+        ("guest-join", [group, program, arguments @ ..]) => {
+            fs::write(Path::new(group).join("cgroup.procs"), "0").expect("join the group");
+            panic!("{program}: {}", Command::new(program).args(arguments).exec());
+        }
         _ => panic!("unknown role {role} {arguments:?}"),
     }
 }
@@ -136,10 +146,15 @@ fn storm(group: &str) -> ExitCode {
 
 /// Joins the cell's group and starts the container in it.
 fn enter(cell: &Cell) -> ExitCode {
-    let group = Path::new(CGROUP).join(cell.group());
-    fs::create_dir_all(&group).expect("the cell's group");
-    (cell.outside)(&group);
-    fs::write(group.join("cgroup.procs"), "0").expect("join the cell's group");
+    match cell.machine {
+        Machine::V2 => {
+            let group = Path::new(CGROUP).join(cell.group());
+            fs::create_dir_all(&group).expect("the cell's group");
+            (cell.outside)(&group);
+            fs::write(group.join("cgroup.procs"), "0").expect("join the cell's group");
+        }
+        Machine::V1 => v1::enter(cell),
+    }
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if cell.namespace == Namespace::Private {
         flags |= CloneFlags::CLONE_NEWCGROUP;
@@ -169,7 +184,9 @@ fn inside(cell: &Cell) -> ExitCode {
         nix::mount::mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("private mounts");
         nix::mount::mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).expect("procfs");
     }
-    if cell.namespace == Namespace::Private {
+    if cell.machine == Machine::V1 {
+        v1::mount_container(cell);
+    } else if cell.namespace == Namespace::Private {
         nix::mount::umount2(CGROUP, MntFlags::MNT_DETACH).expect("the machine's cgroup mount");
         nix::mount::mount(Some("cgroup"), CGROUP, Some("cgroup2"), cell.mount_flags, None::<&str>).expect("cgroup2");
     }

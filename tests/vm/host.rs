@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 
-use crate::cells;
+use crate::cells::{self, Cell, Machine};
 
 /// Emulation on a loaded machine is slow; a machine that hangs must still end.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -22,27 +22,37 @@ struct Boot {
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let missing = missing();
-    let trials = cells::ALL
-        .iter()
+    let missing: BTreeMap<Machine, Option<String>> =
+        Machine::ALL.into_iter().map(|machine| (machine, missing(machine))).collect();
+    let trials = cells::all()
         .map(|cell| {
             let name = format!("vm::{}", cell.name);
-            if let Some(reason) = &missing {
+            let missing = &missing[&cell.machine];
+            if let Some(reason) = missing {
                 println!("SKIP {name}: {reason}");
             }
-            Trial::test(name, move || outcome(cell.name).map_err(Into::into)).with_ignored_flag(missing.is_some())
+            Trial::test(name, move || outcome(cell).map_err(Into::into)).with_ignored_flag(missing.is_some())
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Why no machine can be booted here.
-fn missing() -> Option<String> {
-    let Some(kernel) = std::env::var_os("VM_KERNEL") else {
-        return Some("VM_KERNEL is not set (scripts/lab vm-kernel prints it)".into());
+/// The variable that names the kernel of a machine.
+const fn kernel_variable(machine: Machine) -> &'static str {
+    match machine {
+        Machine::V2 => "VM_KERNEL",
+        Machine::V1 => "VM_KERNEL_61",
+    }
+}
+
+/// Why such a machine cannot be booted here.
+fn missing(machine: Machine) -> Option<String> {
+    let variable = kernel_variable(machine);
+    let Some(kernel) = std::env::var_os(variable) else {
+        return Some(format!("{variable} is not set (scripts/lab vm-kernel prints it)"));
     };
     if !Path::new(&kernel).is_file() {
-        return Some(format!("VM_KERNEL={} is not a file", kernel.display()));
+        return Some(format!("{variable}={} is not a file", kernel.display()));
     }
     let found =
         |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -62,20 +72,25 @@ fn qemu() -> String {
     std::env::var("VM_QEMU").unwrap_or_else(|_| format!("qemu-system-{}", std::env::consts::ARCH))
 }
 
-fn outcome(cell: &str) -> Result<(), String> {
-    static BOOT: OnceLock<Result<Boot, String>> = OnceLock::new();
-    let boot = BOOT.get_or_init(boot).as_ref().map_err(Clone::clone)?;
-    match boot.outcomes.get(cell) {
+fn outcome(cell: &Cell) -> Result<(), String> {
+    static V2: OnceLock<Result<Boot, String>> = OnceLock::new();
+    static V1: OnceLock<Result<Boot, String>> = OnceLock::new();
+    let once = match cell.machine {
+        Machine::V2 => &V2,
+        Machine::V1 => &V1,
+    };
+    let boot = once.get_or_init(|| boot(cell.machine)).as_ref().map_err(Clone::clone)?;
+    match boot.outcomes.get(cell.name) {
         Some(outcome) => outcome.clone(),
         None => Err(format!("the machine did not report this cell; its console ended with:\n{}", boot.console)),
     }
 }
 
-fn boot() -> Result<Boot, String> {
+fn boot(machine: Machine) -> Result<Boot, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let disk = disk(folder.path())?;
     let (console, report) = (folder.path().join("console"), folder.path().join("report"));
-    let kernel = std::env::var("VM_KERNEL").map_err(|error| error.to_string())?;
+    let kernel = std::env::var(kernel_variable(machine)).map_err(|error| error.to_string())?;
     let arm = std::env::consts::ARCH == "aarch64";
     let mut qemu = Command::new(qemu());
     // 5-level paging and cmpxchg16b are where emulated guests were seen to crash.
@@ -85,20 +100,21 @@ fn boot() -> Result<Boot, String> {
     qemu.arg("-kernel").arg(kernel);
     let (port, report_port) = if arm { ("ttyAMA0", "ttyAMA1") } else { ("ttyS0", "ttyS1") };
     qemu.arg("-append").arg(format!(
-        "root=/dev/nvme0n1 rw init=/init console={port} quiet loglevel=4 mitigations=off panic=-1 report=/dev/{report_port}"
+        "root=/dev/nvme0n1 rw init=/init console={port} quiet loglevel=4 mitigations=off panic=-1 report=/dev/{report_port} machine={}",
+        machine.name()
     ));
     qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=disk,snapshot=on", disk.display()));
     qemu.args(["-device", "nvme,drive=disk,serial=1"]);
     for file in [&console, &report] {
         qemu.arg("-serial").arg(format!("file:{}", file.display()));
     }
-    let mut machine = qemu.stdin(Stdio::null()).spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
+    let mut guest = qemu.stdin(Stdio::null()).spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
     let start = Instant::now();
     let status = loop {
-        match machine.try_wait().map_err(|error| error.to_string())? {
+        match guest.try_wait().map_err(|error| error.to_string())? {
             Some(status) => break status.to_string(),
             None if start.elapsed() > BOOT_LIMIT => {
-                machine.kill().and_then(|()| machine.wait()).map_err(|error| error.to_string())?;
+                guest.kill().and_then(|()| guest.wait()).map_err(|error| error.to_string())?;
                 break format!("killed after {BOOT_LIMIT:?}");
             }
             None => std::thread::sleep(Duration::from_millis(50)),
@@ -107,7 +123,7 @@ fn boot() -> Result<Boot, String> {
     let text = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let report = text(&report).map_err(|error| format!("no report ({error}); qemu: {status}"))?;
     let console = text(&console).unwrap_or_default();
-    println!("# the machine ran for {:.1} s", start.elapsed().as_secs_f32());
+    println!("# the machine of {} ran for {:.1} s", machine.name(), start.elapsed().as_secs_f32());
     let tail: Vec<&str> = console.lines().rev().take(40).collect();
     let console = format!("{}\nqemu: {status}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
     Ok(Boot { outcomes: report.lines().filter_map(parse).collect(), console })
