@@ -5,6 +5,8 @@ privileges needed.
 
 #[path = "tempdir/applying.rs"]
 mod applying;
+#[path = "tempdir/cgroups.rs"]
+mod cgroups;
 #[path = "tempdir/fake_kernel.rs"]
 mod fake_kernel;
 #[path = "tempdir/fake_root.rs"]

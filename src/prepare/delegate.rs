@@ -41,10 +41,24 @@ impl Budget {
         Self { rounds: 0, start: system.now(), pause: FIRST_PAUSE }
     }
 
+    /// When the bound is reached, as [`System::now`] counts.
+    fn end(&self, deadline: Duration) -> Duration {
+        self.start.saturating_add(deadline)
+    }
+
+    /// What to say when there was no refusal and the bound was reached all the same.
+    fn exhausted(&self, last: &Round) -> String {
+        if last.unfinished {
+            format!("not all processes could be moved within {DEADLINE:?}")
+        } else {
+            format!("new processes kept coming for {} rounds", self.rounds)
+        }
+    }
+
     /// Waits a little before another round; false when there is none left.
     fn again(&mut self, system: &mut dyn System, deadline: Duration, pause: bool) -> bool {
         self.rounds += 1;
-        if self.rounds >= ROUNDS || system.now().saturating_sub(self.start) >= deadline {
+        if self.rounds >= ROUNDS || system.now() >= self.end(deadline) {
             return false;
         }
         if pause {
@@ -62,16 +76,19 @@ struct Round {
     vanished: usize,
     foreign: usize,
     refused: Option<(String, Errno)>,
+    /// The bound was reached before all of them had their turn.
+    unfinished: bool,
 }
 
 impl Round {
     fn left_any(&self) -> bool {
-        self.moved > 0 || self.vanished > 0 || self.refused.is_some()
+        self.unfinished || self.moved > 0 || self.vanished > 0 || self.refused.is_some()
     }
 }
 
-/// Moves every process once that `from` lists.
-fn round(system: &mut dyn System, from: &Path, to: &Path) -> Result<Round, CallError> {
+/// Moves every process once that `from` lists, until `end`: one move can take milliseconds, and a group thousands of
+/// processes.
+fn round(system: &mut dyn System, from: &Path, to: &Path, end: Duration) -> Result<Round, CallError> {
     let list = from.join("cgroup.procs");
     let text = system.read(&list).map_err(|errno| explain(CallError::new("list the processes in", list, errno)))?;
     let target = to.join("cgroup.procs");
@@ -81,6 +98,10 @@ fn round(system: &mut dyn System, from: &Path, to: &Path) -> Result<Round, CallE
             // A process of another pid namespace has no number here; writing 0 would move this process instead.
             round.foreign += 1;
             continue;
+        }
+        if system.now() >= end {
+            round.unfinished = true;
+            break;
         }
         match system.write(&target, pid) {
             Ok(()) => round.moved += 1,
@@ -102,7 +123,7 @@ pub(super) fn evacuate_step(
     let mut budget = Budget::new(system);
     let mut moved = 0;
     loop {
-        let round = round(system, from, to)?;
+        let round = round(system, from, to, budget.end(DEADLINE))?;
         moved += round.moved;
         if !round.left_any() {
             notes.notes.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
@@ -118,8 +139,7 @@ pub(super) fn evacuate_step(
         if !budget.again(system, DEADLINE, !progress) {
             return Err(match round.refused {
                 Some((pid, errno)) => refused(&pid, to, errno),
-                None => CallError::new("empty the group", from, Errno::EBUSY)
-                    .because(format!("new processes kept coming for {} rounds", budget.rounds)),
+                None => CallError::new("empty the group", from, Errno::EBUSY).because(budget.exhausted(&round)),
             });
         }
     }
@@ -180,7 +200,7 @@ fn hand_on(
         let (Some(leaf), Errno::EBUSY) = (leaf, errno) else {
             return Err(failed(meaning(errno, &control).to_string()));
         };
-        let found = round(system, group, leaf)?;
+        let found = round(system, group, leaf, budget.end(DEADLINE))?;
         let foreign_only = found.foreign > 0 && !found.left_any();
         let deadline = if foreign_only { FOREIGN_DEADLINE } else { DEADLINE };
         // What was just moved is gone from the group: the next try needs no pause.
@@ -190,7 +210,7 @@ fn hand_on(
             } else if let Some((pid, errno)) = found.refused {
                 format!("process {pid} cannot be moved out of the group: {errno}")
             } else {
-                format!("new processes kept coming for {} rounds", budget.rounds)
+                budget.exhausted(&found)
             }));
         }
     }

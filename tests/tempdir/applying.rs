@@ -115,6 +115,17 @@ fn visitors_without_end_are_bounded() {
 }
 
 #[test]
+fn a_crowd_that_takes_too_long_to_move_is_bounded_in_time() {
+    let crowd: Vec<u32> = (1..=5000).collect();
+    let mut kernel = FakeKernel::new(&crowd, &ALL);
+    kernel.call_takes = Duration::from_millis(1);
+    let applied = apply(&cgroup_plan(&ALL), &mut kernel).unwrap();
+    assert!(messages(&applied)[0].contains("(not all processes could be moved within 2s)"), "{applied:?}");
+    assert!(applied.micros < 2_010_000, "{} µs", applied.micros);
+    assert!(kernel.group.leaf.len() > 1900 && kernel.group.enabled.is_empty());
+}
+
+#[test]
 fn a_process_of_another_pid_namespace_is_named_soon() {
     let mut kernel = FakeKernel::new(&[0, 1], &ALL);
     let applied = apply(&cgroup_plan(&ALL), &mut kernel).unwrap();

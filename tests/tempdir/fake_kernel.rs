@@ -88,6 +88,8 @@ pub struct FakeKernel {
     pub refusals: Vec<(String, Errno)>,
     pub visitors: Visitors,
     pub slept: Duration,
+    /// How long each call takes.
+    pub call_takes: Duration,
     now: Duration,
 }
 
@@ -105,6 +107,7 @@ impl FakeKernel {
             refusals: Vec::new(),
             visitors: Box::new(|_, _| {}),
             slept: Duration::ZERO,
+            call_takes: Duration::from_micros(10),
             now: Duration::ZERO,
         }
     }
@@ -114,7 +117,7 @@ impl FakeKernel {
     }
 
     fn record(&mut self, call: String) -> Result<(), Errno> {
-        self.now += Duration::from_micros(10);
+        self.now += self.call_takes;
         let refusal = self.refusals.iter().find(|(start, _)| call.starts_with(start)).map(|(_, errno)| *errno);
         self.calls.push(call);
         (self.visitors)(&mut self.group, self.calls.len());

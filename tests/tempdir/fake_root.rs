@@ -105,10 +105,16 @@ impl FakeRoot {
         }
     }
 
-    fn membership(&mut self, line: &str) {
+    /// A line of `/proc/self/cgroup`.
+    pub fn membership(&mut self, line: &str) {
         self.cgroup.push_str(line);
         self.cgroup.push('\n');
         self.file("proc/self/cgroup", &self.cgroup);
+    }
+
+    /// Process 1 is in the groups of this process.
+    pub fn beside_init(&self) {
+        self.file("proc/1/cgroup", &self.cgroup);
     }
 
     /// A process with that executable.
