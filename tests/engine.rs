@@ -4,6 +4,8 @@
 
 #[path = "engine/certificates.rs"]
 mod certificates;
+#[path = "engine/cgroups.rs"]
+mod cgroups;
 #[path = "engine/daemon.rs"]
 mod daemon;
 #[path = "engine/detach.rs"]
@@ -42,7 +44,12 @@ fn main() {
         }
         Trial::test(*name, *case).with_ignored_flag(missing.is_some())
     };
-    let with_root = daemon::CASES.iter().chain(exec::CASES).chain(detach::CASES).map(|case| trial(case, &missing));
+    let with_root = daemon::CASES
+        .iter()
+        .chain(cgroups::CASES)
+        .chain(exec::CASES)
+        .chain(detach::CASES)
+        .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));
     run(&arguments, trials.collect()).exit();
 }
