@@ -129,9 +129,7 @@ fn perform(
         Action::Mount { source, target, fstype, options, data } => system
             .mount(source, target, fstype, options, data)
             .map_err(|errno| call(format!("mount {fstype} on"), target, errno)),
-        Action::NewCgroupNamespace => system
-            .new_cgroup_namespace()
-            .map_err(|errno| call("leave the cgroup namespace", "/proc/self/ns/cgroup", errno)),
+        Action::NewCgroupNamespace => new_namespace(system),
         Action::ReplaceMount { source, target, fstype, options, data } => {
             if let Err(errno) = system.unmount(target) {
                 // In a user namespace inherited mounts are locked (EINVAL); a new one may still hide them.
@@ -180,6 +178,17 @@ fn perform(
             .set_open_files(*soft, *hard)
             .map_err(|errno| call(format!("allow {soft} open files (at most {hard}) for"), "/proc/self/limits", errno)),
     }
+}
+
+fn new_namespace(system: &mut dyn System) -> Result<(), CallError> {
+    let Err(errno) = system.new_cgroup_namespace() else { return Ok(()) };
+    let failed = call("leave the cgroup namespace", "/proc/self/ns/cgroup", errno);
+    // What unshare(2) and user_namespaces(7) say of it.
+    Err(match errno {
+        Errno::EINVAL => failed.because("the kernel has none"),
+        Errno::ENOSPC => failed.because("user.max_cgroup_namespaces is reached"),
+        _ => failed,
+    })
 }
 
 fn remount(

@@ -120,6 +120,7 @@ const V2: &[Cell] = &[
     Cell { namespace: Namespace::Host, ..cell("host_namespace_kept", host_namespace_kept) },
     Cell { namespace: Namespace::Host, ..cell("host_namespace_below_a_service_manager", service_manager) },
     Cell { namespace: Namespace::Host, ..cell("host_namespace_by_the_program", host_namespace_by_the_program) },
+    Cell { namespace: Namespace::Host, ..cell("host_namespace_refused", host_namespace_refused) },
     Cell { elsewhere: true, ..cell("outside_of_the_namespace", hidden) },
     cell("nested_twice", nested_twice),
     cell("the_program_itself", the_program_itself),
@@ -445,6 +446,25 @@ fn hidden() {
     assert_eq!(unified.place, Place::Hidden, "{unified:?}");
     assert_eq!(plan.changes().filter(|step| step.id.starts_with("cgroup")).count(), 0);
     assert!(cgroup_warnings(&applied)[0].contains("not visible"));
+}
+
+/// Without a namespace to be had, the preparation falls back on what it can do, and says so.
+fn host_namespace_refused() {
+    let limit = "/proc/sys/user/max_cgroup_namespaces";
+    let before = fs::read_to_string(limit).expect(limit);
+    write(limit, "0");
+    let output = Command::new("/dindctl").args(["prepare", "--", INIT, "guest-show"]).output().expect("/dindctl runs");
+    write(limit, before.trim());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ENOSPC") && said.contains("user.max_cgroup_namespaces is reached"), "{said}");
+    assert!(said.contains("cgroup-parent"), "{said}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "container=docker\n0::/host_namespace_refused/init\n",
+        "{said}"
+    );
+    assert!(!root().join("init").exists(), "nothing is created in the host's root group");
+    assert_delegated(&root().join("host_namespace_refused"));
 }
 
 pub fn run_program(arguments: &[&str]) -> String {
