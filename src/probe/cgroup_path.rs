@@ -98,8 +98,8 @@ mod tests {
         fn what_the_kernel_prints_is_read_back(
             lines in prop::collection::vec((any::<u32>(), prop::collection::vec("[a-z_=]{1,8}", 0..3), "/[a-z0-9:/.-]{0,20}"), 0..10)
         ) {
-            let text: String =
-                lines.iter().map(|(tree, names, path)| format!("{tree}:{}:{path}\n", names.join(","))).collect();
+            let text: Vec<String> = lines.iter().map(|(tree, names, path)| format!("{tree}:{}:{path}\n", names.join(","))).collect();
+            let text = text.concat();
             let expected: Vec<Membership> = lines
                 .into_iter()
                 .map(|(hierarchy, controllers, path)| Membership { hierarchy, controllers, path: path.into() })

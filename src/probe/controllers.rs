@@ -84,8 +84,8 @@ mod tests {
         fn what_the_kernel_prints_is_read_back(
             lines in prop::collection::vec(("[a-z_]{1,12}", any::<u32>(), any::<u32>(), any::<bool>()), 0..20)
         ) {
-            let text: String =
-                lines.iter().map(|(name, tree, groups, on)| format!("{name}\t{tree}\t{groups}\t{}\n", u8::from(*on))).collect();
+            let text: Vec<String> = lines.iter().map(|(name, tree, groups, on)| format!("{name}\t{tree}\t{groups}\t{}\n", u8::from(*on))).collect();
+            let text = text.concat();
             let expected: Vec<Controller> = lines
                 .into_iter()
                 .map(|(name, hierarchy, _, enabled)| Controller { name, hierarchy, enabled })
