@@ -13,6 +13,8 @@ mod cells;
 mod guest;
 #[path = "vm/host.rs"]
 mod host;
+#[path = "vm/host_namespace.rs"]
+mod host_namespace;
 #[path = "vm/v1.rs"]
 mod v1;
 

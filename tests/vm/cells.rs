@@ -12,7 +12,7 @@ use dindctl::probe::cgroup::Place;
 use nix::mount::MsFlags;
 
 use crate::guest::{CGROUP, INIT, start};
-use crate::v1;
+use crate::{host_namespace, v1};
 
 /// Which cgroup namespace the cell runs in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub const fn cell(name: &'static str, body: fn()) -> Cell {
 
 /// All cells, those of each machine in the order in which it runs them.
 pub fn all() -> impl Iterator<Item = &'static Cell> {
-    V2.iter().chain(v1::CELLS)
+    V2.iter().chain(host_namespace::CELLS).chain(v1::CELLS)
 }
 
 /// The root of the machine comes first: it hands on what all the others need.
@@ -111,18 +111,7 @@ const V2: &[Cell] = &[
     Cell { foreign: true, above: "few", outside: few, ..cell("foreign_with_threaded_controllers_only", foreign_few) },
     Cell { outside: no_descendants, ..cell("max_descendants", max_descendants) },
     Cell { outside: no_depth, ..cell("max_depth", max_depth) },
-    Cell { namespace: Namespace::Host, ..cell("host_namespace", host_namespace) },
-    Cell {
-        namespace: Namespace::Host,
-        mount_flags: MsFlags::MS_RDONLY,
-        ..cell("host_namespace_read_only", host_read_only)
-    },
-    Cell { namespace: Namespace::Host, ..cell("host_namespace_kept", host_namespace_kept) },
-    Cell { namespace: Namespace::Host, ..cell("host_namespace_below_a_service_manager", service_manager) },
-    Cell { namespace: Namespace::Host, ..cell("host_namespace_by_the_program", host_namespace_by_the_program) },
-    Cell { namespace: Namespace::Host, ..cell("host_namespace_refused", host_namespace_refused) },
     Cell { elsewhere: true, ..cell("outside_of_the_namespace", hidden) },
-    cell("nested_twice", nested_twice),
     cell("the_program_itself", the_program_itself),
 ];
 
@@ -173,7 +162,7 @@ pub fn cgroup_warnings(applied: &Applied) -> Vec<&str> {
 }
 
 /// The group hands everything on that it has, and a nested container with limits works in it.
-fn assert_delegated(group: &Path) {
+pub fn assert_delegated(group: &Path) {
     assert_eq!(words(group.join("cgroup.subtree_control")), words(group.join("cgroup.controllers")));
     assert_eq!(words(group.join("cgroup.procs")), Vec::<String>::new());
     assert_eq!(words(group.join("cgroup.type")), ["domain"]);
@@ -198,7 +187,7 @@ fn assert_delegated(group: &Path) {
 }
 
 /// A second preparation finds nothing to do in the cgroups, and does nothing.
-fn assert_idempotent() {
+pub fn assert_idempotent() {
     let (_, plan, applied) = prepare();
     for step in plan.steps.iter().filter(|step| step.id.starts_with("cgroup.v2")) {
         assert!(matches!(step.action, Action::Nothing | Action::SetDaemonOption { .. }), "{step:?}");
@@ -206,7 +195,7 @@ fn assert_idempotent() {
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(CGROUP)
 }
 
@@ -371,100 +360,12 @@ pub fn identity(folder: impl AsRef<Path>) -> u64 {
     fs::metadata(folder.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", folder.as_ref().display())).ino()
 }
 
-fn host_namespace() {
-    let own = identity(root().join("host_namespace"));
-    let (facts, _, applied) = prepare();
-    assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
-    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(applied.daemon_options.get("cgroup-parent"), None, "dockerd need not be told");
-    assert_eq!(identity(root()), own, "only the own group can be seen");
-    assert_eq!(words("/proc/self/cgroup"), ["0::/init"]);
-    assert_delegated(root());
-    assert_idempotent();
-}
-
-/// As an engine mounts it without `--privileged`.
-fn host_read_only() {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
-    nix::mount::mount(None::<&str>, CGROUP, None::<&str>, flags, None::<&str>).expect("remount,bind,ro");
-    let own = identity(root().join("host_namespace_read_only"));
-    let (_, _, applied) = prepare();
-    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(identity(root()), own);
-    assert_delegated(root());
-    let (facts, _) = make_plan();
-    let options = facts.cgroup.unified.expect("cgroup v2").mount.options;
-    assert!(["rw", "nosuid"].iter().all(|flag| options.iter().any(|it| it == flag)), "{options:?}");
-}
-
-fn host_namespace_kept() {
-    let own = root().join("host_namespace_kept");
-    let before = words(root().join("cgroup.procs")).len();
-    let (_, _, applied) = prepare_keeping();
-    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(applied.daemon_options["cgroup-parent"], "/host_namespace_kept");
-    assert!(!root().join("init").exists(), "nothing is created in the host's root group");
-    assert_eq!(words(root().join("cgroup.procs")).len(), before);
-    assert_delegated(&own);
-    // In the leaf it is too late for a namespace: its root would be the leaf.
-    let (_, plan) = make_plan();
-    assert!(plan.step("cgroup.namespace").is_none(), "{plan:#?}");
-    assert_idempotent();
-}
-
-/// systemd as process 1, and the preparation as one of its services: the mounts are systemd's as well.
-fn service_manager() {
-    let own = root().join("host_namespace_below_a_service_manager");
-    for name in ["init.scope", "dind.service"] {
-        fs::create_dir(own.join(name)).expect("a group of the service manager");
-    }
-    write(own.join("init.scope/cgroup.procs"), "0");
-    let service = own.join("dind.service").display().to_string();
-    let output = Command::new(INIT).args(["guest-join", &service, "/dindctl", "plan", "-o", "json"]).output();
-    let output = output.expect("the service");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let steps = told["steps"].as_array().expect("steps");
-    let step = |id: &str| steps.iter().find(|it| it["id"] == id);
-    assert!(step("cgroup.namespace").is_none(), "{text}");
-    assert_eq!(
-        step("cgroup.v2.parent").expect("the step")["action"]["value"],
-        "/host_namespace_below_a_service_manager/dind.service"
-    );
-}
-
-/// The same by the command line: what it starts is in the new namespace.
-fn host_namespace_by_the_program() {
-    let shown = run_program(&["prepare", "--", INIT, "guest-show"]);
-    assert_eq!(shown, "container=docker\n0::/init\n");
-    assert_delegated(root());
-}
-
 fn hidden() {
     let (facts, plan, applied) = prepare();
     let unified = facts.cgroup.unified.expect("cgroup v2");
     assert_eq!(unified.place, Place::Hidden, "{unified:?}");
     assert_eq!(plan.changes().filter(|step| step.id.starts_with("cgroup")).count(), 0);
     assert!(cgroup_warnings(&applied)[0].contains("not visible"));
-}
-
-/// Without a namespace to be had, the preparation falls back on what it can do, and says so.
-fn host_namespace_refused() {
-    let limit = "/proc/sys/user/max_cgroup_namespaces";
-    let before = fs::read_to_string(limit).expect(limit);
-    write(limit, "0");
-    let output = Command::new("/dindctl").args(["prepare", "--", INIT, "guest-show"]).output().expect("/dindctl runs");
-    write(limit, before.trim());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("ENOSPC") && said.contains("user.max_cgroup_namespaces is reached"), "{said}");
-    assert!(said.contains("cgroup-parent"), "{said}");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "container=docker\n0::/host_namespace_refused/init\n",
-        "{said}"
-    );
-    assert!(!root().join("init").exists(), "nothing is created in the host's root group");
-    assert_delegated(&root().join("host_namespace_refused"));
 }
 
 pub fn run_program(arguments: &[&str]) -> String {
@@ -484,23 +385,5 @@ fn the_program_itself() {
     assert!(!root().join("init").exists(), "a plan changes nothing");
     let shown = run_program(&["prepare", "--", INIT, "guest-show"]);
     assert_eq!(shown, "container=docker\n0::/init\n");
-    assert_delegated(root());
-}
-
-/// A container in a container: its group is one that the outer preparation handed controllers to.
-fn nested_twice() {
-    prepare();
-    let inner = root().join("docker/inner");
-    fs::create_dir_all(&inner).expect("the inner group");
-    for name in words(root().join("cgroup.controllers")) {
-        write(root().join("docker/cgroup.subtree_control"), &format!("+{name}"));
-    }
-    write(inner.join("cgroup.procs"), "0");
-    // Not a namespace of its own: as a container with --cgroupns=host inside the outer one.
-    let own = identity(&inner);
-    let (facts, _, applied) = prepare();
-    assert_eq!(facts.cgroup.unified.map(|it| it.place), Some(Place::Below));
-    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
-    assert_eq!(identity(root()), own);
     assert_delegated(root());
 }
