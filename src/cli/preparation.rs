@@ -61,7 +61,11 @@ pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Resu
             let wants = Wants { cgroup_namespace: CgroupNamespace::Keep, ..wants.clone() };
             carry_out(&decide(&wants, environment)?, environment, voice)
         }
-        applied => Ok(tell(applied?, environment, voice)),
+        applied => {
+            let applied = tell(applied?, environment, voice);
+            // The second plan finds the rest of the first one done.
+            if plan.continues() { carry_out(&decide(wants, environment)?, environment, voice) } else { Ok(applied) }
+        }
     }
 }
 

@@ -11,6 +11,9 @@ paths that containerd reads in `/proc/PID/cgroup` in step with what is mounted, 
 Processes that were there before stay in the old namespace, and so do those that `docker exec` starts, for runc joins
 only the namespaces that it made itself. They see the new mounts, which name the same groups, and lose nothing.
 
+A mount that does not hold the own group at all is replaced as well: the machine's, bound into a container that has a
+namespace, or the own one after somebody moved this process out of its group.
+
 It has to come before the processes of a version 2 group move to its leaf: the root of a new namespace is the group in
 which the process is at that moment.
 */
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use super::plan::{Action, Step};
 use super::v1;
 use super::wants::CgroupNamespace;
-use crate::probe::cgroup::{CgroupSetup, Group, Hierarchy, Layout, Place, Unified};
+use crate::probe::cgroup::{CgroupSetup, Group, Layout, Place};
 use crate::probe::mountinfo::Mount;
 
 /// Name of the step that makes the namespace. Where it fails nothing has been changed by it, and a plan with
@@ -33,21 +36,18 @@ pub(super) fn steps(setup: &CgroupSetup, wish: CgroupNamespace) -> (Vec<Step>, C
     if wish == CgroupNamespace::Keep || !setup.beside_init || !shows_more(setup) {
         return (Vec::new(), setup.clone());
     }
-    let own = deepest(setup).display().to_string();
-    let enter = Step::nothing(
-        NEW_CGROUP_NAMESPACE,
-        "cgroup namespace",
-        format!("it is not private: the own group is {own}"),
-        REASON,
-    )
-    .does(Action::NewCgroupNamespace)
-    .required()
-    .hint("start the container with --cgroupns=private");
-    let mut steps = vec![enter];
-    for hierarchy in setup.hierarchies.iter().filter(|it| it.inside().is_some_and(is_deeper)) {
+    let mut steps = Vec::new();
+    let own = deepest(setup);
+    if own != Path::new("/") {
+        let found = format!("it is not private: the own group is {}", own.display());
+        let step = Step::nothing(NEW_CGROUP_NAMESPACE, "cgroup namespace", found, REASON);
+        let hint = "start the container with --cgroupns=private";
+        steps.push(step.does(Action::NewCgroupNamespace).required().hint(hint));
+    }
+    for hierarchy in setup.hierarchies.iter().filter(|it| misplaced(it.own.as_deref(), it.inside())) {
         steps.push(replace(&hierarchy.mount, v1::mount_data(&hierarchy.controllers)));
     }
-    if let Some(unified) = setup.unified.as_ref().filter(|it| it.inside().is_some_and(is_deeper)) {
+    if let Some(unified) = setup.unified.as_ref().filter(|it| misplaced(it.own.as_deref(), it.inside())) {
         steps.push(replace(&unified.mount, String::new()));
     }
     (steps, afterwards(setup))
@@ -58,21 +58,23 @@ fn shows_more(setup: &CgroupSetup) -> bool {
     match (&setup.unified, setup.layout) {
         (Some(unified), Layout::Unified) => {
             // In the leaf it is too late; dockerd is told a parent then.
-            let movable = unified.group.as_ref().is_some_and(|group| !group.evacuated);
-            movable && unified.own.as_deref().is_some_and(below_root)
+            let late = unified.group.as_ref().is_some_and(|group| group.evacuated);
+            let below = unified.own.as_deref().is_some_and(|own| own != Path::new("/"));
+            !late && (below || misplaced(unified.own.as_deref(), unified.inside()))
         }
         _ => {
             // The engine of a version 1 container mounts its own group alone, in either namespace. The path below that
             // mount is what a nested runtime goes by, so that there nothing can leave.
-            setup.hierarchies.iter().any(|it| it.inside().is_some_and(is_deeper))
-                || setup.unmounted.iter().any(|line| below_root(&line.path))
+            setup.hierarchies.iter().any(|it| misplaced(it.own.as_deref(), it.inside()))
+                || setup.unmounted.iter().any(|line| line.path != Path::new("/"))
         }
     }
 }
 
-/// A group that is neither the root of the namespace nor outside of it.
-fn below_root(group: &Path) -> bool {
-    group != Path::new("/") && !group.starts_with("/..")
+/// Whether the mount shows another folder than the own group: one above it, or (the machine's mount in a namespace of
+/// our own, or this process moved out of its namespace) one that does not even hold it.
+fn misplaced(own: Option<&Path>, inside: Option<PathBuf>) -> bool {
+    own.is_some() && inside.is_none_or(is_deeper)
 }
 
 #[allow(clippy::needless_pass_by_value)] // as a predicate for Option<PathBuf>
@@ -93,7 +95,7 @@ fn replace(mount: &Mount, data: String) -> Step {
     Step::nothing(
         format!("cgroup.namespace:{}", target.display()),
         "cgroup mount",
-        format!("{} shows the groups of the whole machine", target.display()),
+        format!("{} shows other groups than the own one", target.display()),
         REASON,
     )
     .does(Action::ReplaceMount {
@@ -114,25 +116,26 @@ fn writable(options: &[String]) -> Vec<String> {
 /// What will be found once the steps are done: the own group is the root, by name and by mount.
 fn afterwards(setup: &CgroupSetup) -> CgroupSetup {
     let root = || PathBuf::from("/");
-    let mount = |mount: &Mount, fresh: bool| {
-        let options = if fresh { writable(&mount.options) } else { mount.options.clone() };
+    let mount = |mount: &Mount, replaced: bool| {
+        let options = if replaced { writable(&mount.options) } else { mount.options.clone() };
         Mount { root: root(), options, ..mount.clone() }
     };
-    let hierarchies = setup.hierarchies.iter().map(|known| match known.inside() {
-        None => known.clone(),
-        Some(inside) => Hierarchy { mount: mount(&known.mount, is_deeper(inside)), own: Some(root()), ..known.clone() },
-    });
-    let unified = setup.unified.as_ref().map(|known| match known.inside() {
-        None => known.clone(),
-        Some(inside) => {
-            let mount = mount(&known.mount, is_deeper(inside));
-            let group = known.group.clone().map(|group| Group { path: mount.point.clone(), name: root(), ..group });
-            Unified { mount, own: Some(root()), place: Place::NamespaceRoot, group }
-        }
-    });
+    let mut hierarchies = setup.hierarchies.clone();
+    for known in hierarchies.iter_mut().filter(|it| it.own.is_some()) {
+        known.mount = mount(&known.mount, misplaced(known.own.as_deref(), known.inside()));
+        known.own = Some(root());
+    }
+    let mut unified = setup.unified.clone();
+    if let Some(known) = unified.as_mut().filter(|it| it.own.is_some()) {
+        known.mount = mount(&known.mount, misplaced(known.own.as_deref(), known.inside()));
+        known.own = Some(root());
+        known.place = Place::NamespaceRoot;
+        let point = &known.mount.point;
+        known.group = known.group.take().map(|group| Group { path: point.clone(), name: root(), ..group });
+    }
     let mut unmounted = setup.unmounted.clone();
     for line in &mut unmounted {
         line.path = root();
     }
-    CgroupSetup { hierarchies: hierarchies.collect(), unified, unmounted, ..setup.clone() }
+    CgroupSetup { hierarchies, unmounted, unified, ..setup.clone() }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::wants::Wants;
-use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tmp};
+use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tmp, v2};
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
 pub const PLAN_SCHEMA: &str = "dindctl.plan/v1";
@@ -226,6 +226,11 @@ impl Plan {
         self.steps
             .iter()
             .filter(|step| !matches!(step.action, Action::Nothing | Action::Warn { .. } | Action::Fail { .. }))
+    }
+
+    /// Whether another plan has to follow once this one is applied.
+    pub fn continues(&self) -> bool {
+        self.step(v2::DECIDED_LATER).is_some()
     }
 
     /// The step of that name.

@@ -9,6 +9,8 @@ use super::wants::Told;
 use crate::probe::cgroup::{CGROUP_ROOT, CgroupSetup, Hierarchy, Layout};
 use crate::probe::mountinfo::Mount;
 
+const REASON: &str = "nested containers must stay inside the limits of this one";
+
 /// One step when all is well, else one for each read-only hierarchy; and the parent of nested containers.
 pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
     if setup.layout == Layout::None && setup.unmounted.is_empty() {
@@ -59,6 +61,19 @@ pub(super) fn mount_data(controllers: &[String]) -> String {
 /// What keeps nested containers inside where the mounts show more than the own group and stay so. dockerd takes one
 /// parent for all hierarchies.
 fn parent(hierarchies: &[Hierarchy], told: &Told) -> Option<Step> {
+    let hint = "start the container with --cgroupns=private, and without -v /sys/fs/cgroup";
+    if hierarchies.iter().any(|it| it.own.is_some() && it.inside().is_none()) {
+        return Some(
+            Step::nothing(
+                "cgroup.v1.parent",
+                "cgroup v1 parent of nested containers",
+                "the mounts do not hold the own group",
+                REASON,
+            )
+            .warns("nested containers will leave the limits of this one")
+            .hint(hint),
+        );
+    }
     let mut groups: Vec<PathBuf> =
         hierarchies.iter().filter_map(Hierarchy::inside).filter(|it| !it.as_os_str().is_empty()).collect();
     groups.sort();
@@ -68,7 +83,7 @@ fn parent(hierarchies: &[Hierarchy], told: &Told) -> Option<Step> {
         "cgroup.v1.parent",
         "cgroup v1 parent of nested containers",
         format!("the mounts show the whole machine, in which the own group is {}", first.display()),
-        "nested containers must stay inside the limits of this one",
+        REASON,
     );
     if groups.len() > 1 {
         return Some(

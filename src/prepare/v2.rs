@@ -14,6 +14,9 @@ use crate::probe::cgroup::{CgroupSetup, Group, LEAF, Layout, Place, Unified};
 /// What a container can be limited by; a missing one is worth a word.
 const EXPECTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
+/// Name of the step that stands for those that can only be decided once the steps before it are done.
+pub const DECIDED_LATER: &str = "cgroup.v2.later";
+
 const REASON: &str = "limits of nested containers work only with controllers that this group hands on";
 
 /// The steps, none where version 2 is not mounted.
@@ -31,7 +34,7 @@ pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(writable(unified));
     let Some(group) = &unified.group else {
-        steps.push(hidden(unified));
+        steps.push(if unified.place == Place::NamespaceRoot { later(unified) } else { hidden(unified) });
         return steps;
     };
     if let Some(step) = threaded(group) {
@@ -56,6 +59,12 @@ fn writable(unified: &Unified) -> Option<Step> {
         );
         v1::remount(step, &unified.mount, String::new())
     })
+}
+
+/// Nothing can be read of the group before it is mounted: a second plan follows this one.
+fn later(unified: &Unified) -> Step {
+    let found = format!("the own group is not below {} yet", unified.mount.point.display());
+    Step::nothing(DECIDED_LATER, "cgroup v2 group", found, REASON)
 }
 
 fn hidden(unified: &Unified) -> Step {

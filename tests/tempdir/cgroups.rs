@@ -264,3 +264,34 @@ fn version_2_never_gets_version_1_hierarchies() {
     root.file("proc/cgroups", "devices\t0\t1\t1\n");
     assert!(changes(&root.plan()).iter().all(|line| line.starts_with("cgroup.v2")), "{:?}", changes(&root.plan()));
 }
+
+#[test]
+fn what_cannot_be_read_before_it_is_mounted_is_planned_afterwards() {
+    let mut root = FakeRoot::new();
+    root.mount_part("/../..", "/sys/fs/cgroup", "cgroup2", "rw", "rw");
+    root.membership("0::/");
+    root.group("sys/fs/cgroup", None, "memory", "1\n");
+    root.beside_init();
+    let plan = root.plan();
+    assert!(plan.continues());
+    assert_eq!(
+        changes(&plan),
+        ["cgroup.namespace:/sys/fs/cgroup: mount cgroup2 in the place of /sys/fs/cgroup"],
+        "the namespace is private already"
+    );
+    let kept = plan_with(&root, &keep());
+    assert!(!kept.continues());
+    let Action::Warn { message } = &kept.step("cgroup.v2.group").unwrap().action else { panic!("{kept:#?}") };
+    assert!(message.contains("not visible"), "{message}");
+}
+
+#[test]
+fn v1_mounts_that_do_not_hold_the_own_group_are_replaced_or_warned_of() {
+    let root = v1(&[("memory", "/../..", "/"), ("devices", "/../..", "/")]);
+    let replaced = changes(&root.plan());
+    assert_eq!(replaced.len(), 2);
+    assert!(replaced.iter().all(|line| line.starts_with("cgroup.namespace:/sys/fs/cgroup/")), "{replaced:?}");
+    let kept = plan_with(&root, &keep());
+    let Action::Warn { message } = &kept.step("cgroup.v1.parent").unwrap().action else { panic!("{kept:#?}") };
+    assert_eq!(message, "nested containers will leave the limits of this one");
+}

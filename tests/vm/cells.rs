@@ -59,8 +59,8 @@ pub struct Cell {
     pub elsewhere: bool,
     /// Flags of the container's cgroup mounts.
     pub mount_flags: MsFlags,
-    /// Version 1: whether a runtime mounts the own groups, as it does in either namespace; otherwise the machine's
-    /// mounts are seen.
+    /// Whether a runtime mounts the own groups, as it does in a private namespace, and on version 1 without one;
+    /// otherwise the machine's mounts are seen.
     pub mounts: bool,
     /// Version 1 hierarchies that the container does not get.
     pub without: &'static [&'static str],
@@ -112,6 +112,7 @@ const V2: &[Cell] = &[
     Cell { outside: no_descendants, ..cell("max_descendants", max_descendants) },
     Cell { outside: no_depth, ..cell("max_depth", max_depth) },
     Cell { elsewhere: true, ..cell("outside_of_the_namespace", hidden) },
+    Cell { mounts: false, ..cell("machines_mount_in_a_private_namespace", machines_mount) },
     cell("the_program_itself", the_program_itself),
 ];
 
@@ -360,12 +361,30 @@ pub fn identity(folder: impl AsRef<Path>) -> u64 {
     fs::metadata(folder.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", folder.as_ref().display())).ino()
 }
 
+/// Somebody moved the container to another group: the limits are those of that one now.
 fn hidden() {
-    let (facts, plan, applied) = prepare();
+    let (facts, plan) = make_plan();
     let unified = facts.cgroup.unified.expect("cgroup v2");
     assert_eq!(unified.place, Place::Hidden, "{unified:?}");
-    assert_eq!(plan.changes().filter(|step| step.id.starts_with("cgroup")).count(), 0);
-    assert!(cgroup_warnings(&applied)[0].contains("not visible"));
+    assert!(plan.continues(), "{plan:#?}");
+    prepare();
+    let (_, plan, applied) = prepare();
+    assert!(!plan.continues(), "{plan:#?}");
+    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
+    assert_eq!(words("/proc/self/cgroup"), ["0::/init"]);
+    assert_delegated(root());
+}
+
+/// `-v /sys/fs/cgroup:/sys/fs/cgroup` in a namespace of its own.
+fn machines_mount() {
+    let (facts, plan) = make_plan();
+    let unified = facts.cgroup.unified.expect("cgroup v2");
+    assert_eq!((unified.place, unified.own.as_deref()), (Place::Hidden, Some(Path::new("/"))));
+    assert!(plan.step("cgroup.namespace").is_none() && plan.continues(), "{plan:#?}");
+    let own = identity(root().join("machines_mount_in_a_private_namespace"));
+    assert_eq!(run_program(&["prepare", "--", INIT, "guest-show"]), "container=docker\n0::/init\n");
+    assert_eq!(identity(root()), own);
+    assert_delegated(root());
 }
 
 pub fn run_program(arguments: &[&str]) -> String {

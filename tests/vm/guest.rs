@@ -186,7 +186,7 @@ fn inside(cell: &Cell) -> ExitCode {
     }
     if cell.machine == Machine::V1 {
         v1::mount_container(cell);
-    } else if cell.namespace == Namespace::Private {
+    } else if cell.namespace == Namespace::Private && cell.mounts {
         nix::mount::umount2(CGROUP, MntFlags::MNT_DETACH).expect("the machine's cgroup mount");
         nix::mount::mount(Some("cgroup"), CGROUP, Some("cgroup2"), cell.mount_flags, None::<&str>).expect("cgroup2");
     }

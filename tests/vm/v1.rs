@@ -50,6 +50,7 @@ pub const CELLS: &[Cell] = &[
     Cell { namespace: Namespace::Host, without: &["memory"], ..v1("v1_host_namespace_missing_memory", host_missing) },
     Cell { namespace: Namespace::Host, mounts: false, ..v1("v1_host_namespace_whole_machine", host_whole) },
     Cell { namespace: Namespace::Host, mounts: false, ..v1("v1_host_namespace_kept", host_kept) },
+    Cell { mounts: false, ..v1("v1_machines_mounts_in_a_private_namespace", private_machine) },
 ];
 
 fn root() -> &'static Path {
@@ -329,4 +330,14 @@ fn host_kept() {
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
     assert_eq!(applied.daemon_options["cgroup-parent"], "/v1_host_namespace_kept");
     assert_nested("/v1_host_namespace_kept");
+}
+
+fn private_machine() {
+    let (facts, plan, applied) = prepare();
+    assert_eq!(facts.cgroup.hierarchies[0].own.as_deref(), Some(Path::new("/")));
+    assert!(plan.step("cgroup.namespace").is_none(), "there is one: {plan:#?}");
+    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new());
+    good(&[]);
+    assert_own_groups_only("v1_machines_mounts_in_a_private_namespace");
+    assert_nested("/");
 }
