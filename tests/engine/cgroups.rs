@@ -13,6 +13,7 @@ type Case = fn() -> Result<(), Failed>;
 pub const CASES: &[(&str, Case)] = &[
     ("cgroups::host_namespace_keeps_nested_containers_inside", host_namespace),
     ("cgroups::host_namespace_with_the_machines_mounts", host_namespace_with_the_machines_mounts),
+    ("cgroups::private_namespace_with_the_machines_mounts", private_namespace_with_the_machines_mounts),
     ("cgroups::kept_host_namespace_gets_a_parent", kept_host_namespace),
     ("cgroups::builds_stay_inside", builds_stay_inside),
     ("cgroups::nested_memory_counts_against_the_outer_limit", nested_memory),
@@ -111,6 +112,11 @@ fn host_namespace() -> Result<(), Failed> {
 fn host_namespace_with_the_machines_mounts() -> Result<(), Failed> {
     // Not even a container that names its parent itself gets out.
     assert_nested_inside("cgroup-machine", &MACHINES_MOUNTS, &["--cgroup-parent", "/elsewhere"]);
+    Ok(())
+}
+
+fn private_namespace_with_the_machines_mounts() -> Result<(), Failed> {
+    assert_nested_inside("cgroup-private", &["--cgroupns=private", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup"], &[]);
     Ok(())
 }
 
