@@ -247,7 +247,9 @@ fn read_only_v1_is_remounted() {
     let group = point.join(format!("dindctl-test-v1-{}", std::process::id()));
     assert_eq!(fs::create_dir(&group).map_err(|error| error.raw_os_error()), Err(Some(30)), "read-only at first");
     let (plan, applied) = only("cgroup.v1", &wants());
-    assert_eq!(changes(&plan), 1, "{plan:#?}");
+    // dockerd may be told a parent as well, where the test itself runs in a group.
+    let remounts = plan.steps.iter().filter(|step| matches!(step.action, Action::RemountReadWrite { .. })).count();
+    assert_eq!(remounts, 1, "{plan:#?}");
     assert_quiet(&applied);
     fs::create_dir(&group).expect("a nested container's group");
     fs::remove_dir(&group).expect("and its end");
