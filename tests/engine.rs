@@ -16,6 +16,8 @@ mod exec;
 mod load;
 #[path = "engine/rootless.rs"]
 mod rootless;
+#[path = "engine/tls.rs"]
+mod tls;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -42,7 +44,12 @@ fn main() {
         }
         Trial::test(*name, *case).with_ignored_flag(missing.is_some())
     };
-    let with_root = daemon::CASES.iter().chain(exec::CASES).chain(detach::CASES).map(|case| trial(case, &missing));
+    let with_root = daemon::CASES
+        .iter()
+        .chain(exec::CASES)
+        .chain(detach::CASES)
+        .chain(tls::CASES)
+        .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));
     run(&arguments, trials.collect()).exit();
 }
