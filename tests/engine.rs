@@ -18,6 +18,8 @@ mod exec;
 mod load;
 #[path = "engine/rootless.rs"]
 mod rootless;
+#[path = "engine/tls.rs"]
+mod tls;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -47,6 +49,7 @@ fn main() {
     let with_root = daemon::CASES
         .iter()
         .chain(cgroups::CASES)
+        .chain(tls::CASES)
         .chain(exec::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));

@@ -5,6 +5,7 @@ Exit codes of the commands that are no daemon: 0 done, 1 the answer is no (`heal
 configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` document their own.
 */
 pub mod agent;
+pub mod certificates;
 pub mod config;
 pub mod config_show;
 pub mod daemon;
@@ -102,6 +103,8 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Remove what killed or crashed runs left behind
     Gc(gc::GcArgs),
+    /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
+    Certificates,
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -177,6 +180,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
             Err(error) => Failure::from(error).report(voice),
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
+        Command::Certificates => certificates::run(environment, config, voice),
         Command::Config(command) => config_show::run(&command, config),
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::config::Config;
 use super::failure::Failure;
 use super::say::{Level, Voice, result};
-use super::{Environment, OutputFormat};
+use super::{Environment, OutputFormat, certificates};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::DaemonJson;
 use crate::engine::{containerd, dockerd};
@@ -126,8 +126,10 @@ pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config
     // In a running container the daemons are ours, and no others.
     let state = SupervisorState::read(Path::new(STATE_PATH)).ok();
     let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
-    let plan = wants(config, true, data_root, containerd_root)
-        .and_then(|wants| decide(&Wants { supervised, told, ..wants }, environment));
+    let plan = wants(config, true, data_root, containerd_root).and_then(|wants| {
+        let tls = certificates::wishes(environment, config)?;
+        decide(&Wants { supervised, tls, told, ..wants }, environment)
+    });
     let plan = match plan {
         Ok(plan) => plan,
         Err(failure) => return failure.report(voice),

@@ -23,8 +23,6 @@ pub struct MissingCertificate {
     pub directory: PathBuf,
     /// The first file that is not there.
     pub missing: PathBuf,
-    /// Whether none of the three is there: nobody has put certificates here yet, rather than half of them.
-    pub none: bool,
 }
 
 impl MissingCertificate {
@@ -52,11 +50,7 @@ pub fn find(directory: Option<&Path>) -> Result<Option<ServerCertificates>, Miss
         .collect();
     match missing.first() {
         None => Ok(Some(found)),
-        Some(first) => Err(MissingCertificate {
-            directory: directory.to_owned(),
-            missing: (*first).clone(),
-            none: missing.len() == files.len(),
-        }),
+        Some(first) => Err(MissingCertificate { directory: directory.to_owned(), missing: (*first).clone() }),
     }
 }
 
@@ -73,13 +67,13 @@ mod tests {
     #[test]
     fn an_incomplete_set_is_an_error_and_never_an_open_port() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(find(Some(folder.path())).unwrap_err().none);
+        assert!(find(Some(folder.path())).unwrap_err().missing.ends_with("server/ca.pem"));
         let server = folder.path().join("server");
         std::fs::create_dir(&server).unwrap();
         std::fs::write(server.join("ca.pem"), "x").unwrap();
         std::fs::write(server.join("cert.pem"), "").unwrap();
         let error = find(Some(folder.path())).unwrap_err();
-        assert!(error.missing.ends_with("server/cert.pem") && !error.none);
+        assert!(error.missing.ends_with("server/cert.pem"));
         std::fs::write(server.join("cert.pem"), "x").unwrap();
         std::fs::write(server.join("key.pem"), "x").unwrap();
         assert!(find(Some(folder.path())).unwrap().is_some());

@@ -199,6 +199,18 @@ pub type Diagnose = Box<dyn Fn(&str, &[String]) -> Option<Diagnosis>>;
 /// Called when `SIGHUP` arrives, before it is forwarded; an error is logged and nothing is forwarded.
 pub type ReloadHook = Box<dyn FnMut() -> Result<(), String>>;
 
+/// Work that comes due while the services run, done by a process of its own: the renewal of certificates.
+pub struct Upkeep {
+    /// What it is, for messages.
+    pub name: &'static str,
+    /// Time until somebody should look again; `None`: the work is to be done now.
+    pub due: Box<dyn FnMut() -> Option<Duration>>,
+    /// The process that does it.
+    pub spawn: Spawn,
+    /// Asked when the process has succeeded: the service that has to be started anew because of it.
+    pub restart: Box<dyn FnMut() -> Option<String>>,
+}
+
 /// Everything the supervisor is told.
 pub struct SupervisorConfig {
     /// The services in the order of their start; they are stopped in reverse order.
@@ -222,6 +234,8 @@ pub struct SupervisorConfig {
     pub prepare_ms: f64,
     /// API sockets that were bound, handed on in the state.
     pub listen: Vec<String>,
+    /// Work that comes due.
+    pub upkeep: Option<Upkeep>,
     /// Recognises causes of death.
     pub diagnose: Option<Diagnose>,
     /// What `SIGHUP` does before it is forwarded.
@@ -245,6 +259,7 @@ impl SupervisorConfig {
             started: std::time::Instant::now(),
             prepare_ms: 0.0,
             listen: Vec::new(),
+            upkeep: None,
             diagnose: None,
             reload_hook: None,
         }

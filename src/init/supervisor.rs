@@ -9,6 +9,7 @@ mod effects;
 mod forwarding;
 mod state_file;
 mod stopping;
+mod upkeep;
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use self::state_file::StateFile;
+use self::upkeep::Due;
 use super::event_loop::{until_earliest, wait};
 use super::logpump::Pump;
 use super::notify::{Notice, NotifyError, NotifySocket};
@@ -61,6 +63,7 @@ pub struct Supervisor {
     mode: RunMode,
     daemon: Option<usize>,
     stop_timeout: Duration,
+    upkeep: Option<Due>,
     diagnose: Option<Diagnose>,
     reload_hook: Option<ReloadHook>,
     signals: SignalPipe,
@@ -107,6 +110,7 @@ impl Supervisor {
             mode: config.mode,
             daemon,
             stop_timeout: config.stop_timeout,
+            upkeep: config.upkeep.map(|work| Due::new(work, Duration::ZERO)),
             diagnose: config.diagnose,
             reload_hook: config.reload_hook,
             signals,
@@ -138,6 +142,7 @@ impl Supervisor {
                 self.reap();
             }
             self.fire_timers();
+            self.keep_up();
             self.start_what_waits();
             self.read_lines();
             if self.go_on_stopping() {
@@ -186,6 +191,9 @@ impl Supervisor {
     }
 
     fn died(&mut self, death: Death) {
+        if self.upkeep_died(death.pid, death.exit) {
+            return;
+        }
         let Some(index) = self.units.iter().position(|unit| unit.machine.pid() == Some(death.pid)) else {
             self.orphans = self.orphans.saturating_add(1);
             return;
@@ -282,6 +290,9 @@ impl Supervisor {
         let now = self.now();
         let mut moments: Vec<Duration> = self.units.iter().filter_map(|unit| unit.machine.timer()).collect();
         moments.extend(self.shutdown.as_ref().and_then(|(shutdown, _)| shutdown.timer(now)));
+        if self.shutdown.is_none() {
+            moments.extend(self.upkeep.as_ref().and_then(Due::timer));
+        }
         moments.extend(self.more_dead.then_some(now));
         let waited = self.poll(until_earliest(now, moments));
         if let Err(errno) = waited {

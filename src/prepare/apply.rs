@@ -165,6 +165,12 @@ fn perform(
             applied.daemon_options.insert(key.clone(), value.clone());
             Ok(())
         }
+        Action::IssueCertificates { directory, .. } => match system.issue_certificates() {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(call("make certificates in", directory, Errno::ECANCELED)
+                .because(format!("the line above says why, exit code {code}"))),
+            Err(errno) => Err(call("start the process that makes certificates in", directory, errno)),
+        },
         Action::RemoveFile { path } => match system.remove_file(path) {
             // Gone already is what was wanted.
             Ok(()) | Err(Errno::ENOENT) => Ok(()),

@@ -4,11 +4,14 @@ Everything that the plan is decided on, read once.
 use std::path::PathBuf;
 
 use super::pidfiles;
+use super::tls::TlsFacts;
 use super::wants::Wants;
 use crate::probe::capabilities::{self, Capabilities};
+use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
 use crate::probe::limits::{self, Limit};
 use crate::probe::mountinfo::{self, Mount};
+use crate::probe::names;
 use crate::probe::process::Identity;
 use crate::probe::storage::{self, Storage};
 use crate::probe::{ProbeError, Roots};
@@ -51,6 +54,8 @@ pub struct Facts {
     pub locked: Vec<PathBuf>,
     /// Pid files below [`Wants::pid_dirs`].
     pub pid_files: Vec<PidFile>,
+    /// The certificates of the API, where they are wanted.
+    pub tls: Option<TlsFacts>,
     /// Whether `/sys/kernel/security` is there.
     pub securityfs_dir: bool,
 }
@@ -89,6 +94,10 @@ impl Facts {
             containerd_root: look(&wants.containerd_root),
             locked,
             pid_files,
+            tls: wants.tls.as_ref().map(|wishes| TlsFacts {
+                folder: certificates::look(&roots.resolve(&wishes.directory)),
+                names: names::own(roots),
+            }),
             securityfs_dir: roots.resolve("/sys/kernel/security".as_ref()).is_dir(),
             mounts,
         })

@@ -23,6 +23,7 @@ pub mod rootless;
 pub mod securityfs;
 pub mod sockets;
 pub mod system;
+pub mod tls;
 pub mod tmp;
 pub mod v1;
 pub mod v1_missing;

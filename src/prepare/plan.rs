@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::wants::Wants;
-use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tmp, v2};
+use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2};
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
 pub const PLAN_SCHEMA: &str = "dindctl.plan/v1";
@@ -127,6 +127,13 @@ pub enum Action {
         /// Its value.
         value: serde_json::Value,
     },
+    /// Make certificates, in a process of its own.
+    IssueCertificates {
+        /// The folder.
+        directory: PathBuf,
+        /// What is made and why: `server (names or addresses are new)`.
+        parts: String,
+    },
     /// Remove a file.
     RemoveFile {
         /// The file.
@@ -244,6 +251,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
     let steps = [
         privilege::steps(facts, wants),
         env::steps(facts),
+        facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
@@ -274,6 +282,9 @@ impl Action {
                 format!("hand {} on from {}", controllers.join(", "), show(group))
             }
             Self::SetDaemonOption { key, value } => format!("configure dockerd with {key}={value}"),
+            Self::IssueCertificates { directory, parts } => {
+                format!("make certificates in {}: {parts}", show(directory))
+            }
             Self::RemoveFile { path } => format!("remove {}", show(path)),
             Self::SetEnv { name, value } => format!("export {name}={value}"),
             Self::SetOpenFiles { soft, hard } => format!("allow {soft} open files (at most {hard})"),

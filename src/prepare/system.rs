@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use nix::sys::wait::WaitStatus;
+
 use crate::sys;
+use crate::sys::spawn::{Spawn, spawn};
 
 /// What applying may do. Paths are those of the plan.
 pub trait System {
@@ -29,6 +32,8 @@ pub trait System {
     fn create_dir(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Errno>;
     /// Removes a file.
     fn remove_file(&mut self, path: &Path) -> Result<(), Errno>;
+    /// Runs `dindctl certificates` and gives its exit code; it says itself what went wrong.
+    fn issue_certificates(&mut self) -> Result<u8, Errno>;
     /// Sets `RLIMIT_NOFILE`.
     fn set_open_files(&mut self, soft: u64, hard: u64) -> Result<(), Errno>;
     /// Time since any fixed moment, monotonic.
@@ -101,6 +106,24 @@ impl System for Linux {
 
     fn remove_file(&mut self, path: &Path) -> Result<(), Errno> {
         std::fs::remove_file(path).map_err(|error| sys::file::errno(&error))
+    }
+
+    fn issue_certificates(&mut self) -> Result<u8, Errno> {
+        let own = Spawn {
+            program: "/proc/self/exe".into(),
+            argv: vec!["dindctl".into(), "certificates".into()],
+            env: std::env::vars_os().collect(),
+            ..Spawn::default()
+        };
+        let child = spawn(&own).map_err(|error| error.errno())?;
+        loop {
+            match nix::sys::wait::waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128_u8.saturating_add(signal as u8)),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     fn set_open_files(&mut self, soft: u64, hard: u64) -> Result<(), Errno> {

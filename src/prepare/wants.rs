@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::tls::TlsWishes;
+
 /// When a tmpfs is mounted on `/tmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TmpWish {
@@ -112,6 +114,8 @@ pub struct Wants {
     pub free_bytes: u64,
     /// Whether we are root only of a user namespace: cgroups and the kernel's own file systems are not ours.
     pub rootless: bool,
+    /// Certificates of the API; `None` where they are not ours to look after.
+    pub tls: Option<TlsWishes>,
     /// What dockerd is told already.
     pub told: Told,
 }
@@ -130,6 +134,7 @@ impl Default for Wants {
             open_files: 1_048_576,
             free_bytes: 64 << 20,
             rootless: false,
+            tls: None,
             told: Told::default(),
         }
     }

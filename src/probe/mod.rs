@@ -7,11 +7,13 @@ that whoever decides on it needs no system at all.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod capabilities;
+pub mod certificates;
 pub mod cgroup;
 pub mod cgroup_path;
 pub mod controllers;
 pub mod limits;
 pub mod mountinfo;
+pub mod names;
 pub mod process;
 pub mod rootless;
 pub mod storage;

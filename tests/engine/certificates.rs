@@ -37,7 +37,7 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// The first addresses of the network that the engine's default bridge uses.
-fn addresses() -> Vec<String> {
+pub fn addresses() -> Vec<String> {
     let format = "{{(index .IPAM.Config 0).Gateway}}";
     let gateway = super::docker::docker(&["network", "inspect", "bridge", "--format", format]).ok();
     let Some((prefix, _)) = gateway.rsplit_once('.') else { return Vec::new() };

@@ -26,7 +26,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("daemon::the_argument_rules_are_the_official_ones", the_argument_rules_are_the_official_ones),
     ("daemon::an_explicit_dockerd_is_supervised_as_it_is", an_explicit_dockerd_is_supervised_as_it_is),
     ("daemon::the_unix_socket_belongs_to_its_group", the_unix_socket_belongs_to_its_group),
-    ("daemon::without_certificates_tcp_stays_closed", without_certificates_tcp_stays_closed),
     ("daemon::up_lives_as_long_as_its_command", up_lives_as_long_as_its_command),
     ("daemon::certificates_are_used_where_they_are_given", certificates_are_used_where_they_are_given),
     ("daemon::a_restarted_container_comes_up_again", a_restarted_container_comes_up_again),
@@ -255,23 +254,6 @@ fn the_unix_socket_belongs_to_its_group() -> Result<(), Failed> {
     assert_eq!(open.sh("stat -c '%a' /run/own.sock").ok(), "666");
     let listens = open.sh("cat /proc/net/tcp /proc/net/tcp6 | grep -ci ':0947 .* 0A ' || true").ok();
     assert_eq!(listens, "0", "port 2375 must stay closed");
-    Ok(())
-}
-
-fn without_certificates_tcp_stays_closed() -> Result<(), Failed> {
-    let dind = Container::start("closed", &["--privileged"], &[]);
-    dind.wait_healthy(Duration::from_secs(60));
-    let listens = dind.sh("cat /proc/net/tcp /proc/net/tcp6 | grep -ciE ':094[78] .* 0A ' || true").ok();
-    assert_eq!(listens, "0", "ports 2375 and 2376 must stay closed");
-    let logs = dind.logs();
-    assert!(logs.contains("TCP stays closed") && logs.contains("dindctl: hint: "), "{logs}");
-    // Asked for by name, an open port is no default that could be left out.
-    let seen = {
-        let options = ["--privileged", "--env", "DINDCTL_LISTEN=tcp://0.0.0.0:2376"];
-        let container = Container::start("closed", &options, &[]);
-        (container.wait(Duration::from_secs(60)), container.logs())
-    };
-    assert_named(&seen, 125, &["DOCKER_TLS_CERTDIR", "/certs/server/ca.pem"]);
     Ok(())
 }
 

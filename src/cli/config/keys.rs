@@ -4,6 +4,8 @@ line and `config show` read this one table.
 */
 use std::time::Duration;
 
+use crate::prepare::tls::KeyKind;
+
 /// One setting.
 #[derive(Debug)]
 pub struct Key {
@@ -89,6 +91,15 @@ pub const KEYS: &[Key] = &[
         "nested containers outlive the daemon: auto (off in swarm mode), on or off",
         |value| one_of(value, &["auto", "on", "off"]),
     ),
+    key("tls.key", "DINDCTL_TLS_KEY", "ecdsa", "kind of new keys: ecdsa (P-256) or rsa (4096 bits)", |value| {
+        one_of(value, &KeyKind::NAMES)
+    }),
+    key("tls.days", "DINDCTL_TLS_DAYS", "825", "validity of new certificates, days", |value| {
+        match value.parse::<u32>() {
+            Ok(1..=3650) => Ok(()),
+            _ => Err("it must be a number of days from 1 to 3650".into()),
+        }
+    }),
     key(
         "prepare.tmp",
         "DINDCTL_TMP",

@@ -24,8 +24,6 @@ pub struct Wishes<'a> {
 /// What a TCP port carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tcp {
-    /// Nothing: it stays closed.
-    Closed,
     /// The API without TLS.
     Plain,
     /// The API with mutual TLS.
@@ -38,11 +36,10 @@ pub fn addresses(wishes: Wishes<'_>) -> Vec<String> {
         let socket = wishes.docker_host.filter(|host| host.starts_with("unix://")).unwrap_or(DEFAULT_SOCKET);
         // The ports that IANA and the official image have for the API with and without TLS.
         let tcp = match wishes.tcp {
-            Tcp::Closed => None,
-            Tcp::Plain => Some("tcp://0.0.0.0:2375"),
-            Tcp::Tls => Some("tcp://0.0.0.0:2376"),
+            Tcp::Plain => "tcp://0.0.0.0:2375",
+            Tcp::Tls => "tcp://0.0.0.0:2376",
         };
-        std::iter::once(socket).chain(tcp).map(str::to_owned).collect()
+        vec![socket.to_owned(), tcp.to_owned()]
     } else {
         let separator = |letter: char| letter == ',' || letter.is_whitespace();
         wishes.setting.split(separator).filter(|word| !word.is_empty()).map(str::to_owned).collect()
@@ -65,7 +62,6 @@ mod tests {
     fn the_defaults_are_those_of_the_official_image() {
         assert_eq!(addresses(NOBODY), [DEFAULT_SOCKET, "tcp://0.0.0.0:2375"]);
         assert_eq!(addresses(Wishes { tcp: Tcp::Tls, ..NOBODY }), [DEFAULT_SOCKET, "tcp://0.0.0.0:2376"]);
-        assert_eq!(addresses(Wishes { tcp: Tcp::Closed, ..NOBODY }), [DEFAULT_SOCKET]);
         let own = Wishes { docker_host: Some("unix:///my.sock"), ..NOBODY };
         assert_eq!(addresses(own), ["unix:///my.sock", "tcp://0.0.0.0:2375"]);
         let tcp = Wishes { docker_host: Some("tcp://elsewhere:1"), ..NOBODY };

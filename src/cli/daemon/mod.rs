@@ -6,6 +6,7 @@ dockerd, which find everything in its place.
 */
 mod addresses;
 mod files;
+mod renewal;
 mod rootless;
 mod services;
 
@@ -20,15 +21,16 @@ use super::config::Config;
 use super::failure::Failure;
 use super::places::RUN_DIR;
 use super::say::{Level, Voice};
-use super::{Environment, places, preparation};
+use super::{Environment, certificates, places, preparation};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
-use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig};
+use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig, Upkeep};
 use crate::init::supervisor::Supervisor;
 use crate::prepare::sockets::Bound;
+use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Told, Wants};
 
 /// Name of the user's command among the services.
@@ -75,6 +77,8 @@ struct Parts {
     reload: Option<Box<dyn FnMut() -> Result<(), String>>>,
     /// Kept open for as long as dockerd may have to be started again.
     sockets: Bound,
+    /// What comes due while it runs.
+    upkeep: Option<Upkeep>,
     /// What the preparation took, milliseconds.
     prepare_ms: f64,
     /// Folder for the supervisor's state.
@@ -101,6 +105,7 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     let mut supervisor = SupervisorConfig::new(mode, services);
     supervisor.daemon = Some(services::DOCKERD.into());
     supervisor.started = launch.started;
+    supervisor.upkeep = parts.upkeep;
     supervisor.prepare_ms = parts.prepare_ms;
     supervisor.listen = parts.listen;
     supervisor.state_path = Some(parts.run_dir.join("state.json"));
@@ -140,11 +145,17 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
         // dockerd's pid file outlives the namespace, and its number means somebody else in the next one.
         wants.pid_dirs.push(places::runtime_dir(&launch.environment));
     }
+    // In a namespace of its own it would not see the addresses that clients use; the process outside has seen to it.
+    if let (Daemon::Ours(_), Place::Root) = (&daemon, place) {
+        wants.tls = tls_wishes(launch, &arguments, &file)?;
+    }
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
     let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
     let parts = match daemon {
-        Daemon::Ours(_) => ours(launch, &Ours { arguments, file, data_root, containerd_root, applied })?,
+        Daemon::Ours(_) => {
+            ours(launch, &Ours { arguments, file, data_root, containerd_root, tls: wants.tls, applied })?
+        }
         Daemon::Explicit(line) => explicit(launch, line, &applied)?,
     };
     Ok(Parts { prepare_ms, ..parts })
@@ -156,12 +167,13 @@ struct Ours {
     file: DaemonJson,
     data_root: PathBuf,
     containerd_root: PathBuf,
+    tls: Option<TlsWishes>,
     applied: Applied,
 }
 
 /// dockerd with our defaults: sockets, merged configuration and containerd are ours.
 fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
-    let Ours { arguments, file, data_root, containerd_root, applied } = known;
+    let Ours { arguments, file, data_root, containerd_root, tls, applied } = known;
     let live_restore = match launch.config.get("daemon.live_restore") {
         "on" => Some(true),
         "off" => Some(false),
@@ -201,11 +213,14 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let ours = !started.is_empty();
     started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
     let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
+    let kept = (!merged.live_restore).then_some("live-restore is off, and a restart would end nested containers");
+    let upkeep = tls.clone().map(|wishes| renewal::upkeep(launch, wishes, kept));
     Ok(Parts {
         services: started,
         listen,
         reload: Some(reload),
         sockets: bound,
+        upkeep,
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
     })
@@ -217,20 +232,39 @@ fn api_security(
     arguments: &DaemonArguments,
     file: &DaemonJson,
 ) -> Result<(Option<ServerCertificates>, Tcp), Failure> {
-    let own_certificates = ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name));
-    if own_certificates {
+    if has_own_certificates(arguments, file) {
         return Ok((None, Tcp::Tls));
     }
-    match tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new)) {
-        Ok(None) => Ok((None, Tcp::Plain)),
-        Ok(found) => Ok((found, Tcp::Tls)),
-        Err(missing) if missing.none && launch.config.get("daemon.listen").trim().is_empty() => {
-            launch.voice.say(Level::Warn, &format!("{missing}: TCP stays closed, the unix socket works"));
-            launch.voice.say(Level::Hint, &missing.hint());
-            Ok((None, Tcp::Closed))
-        }
-        Err(missing) => Err(missing.into()),
+    if !has_ports(launch, arguments, file) {
+        return Ok((None, Tcp::Plain));
     }
+    let found = tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new))?;
+    let tcp = if found.is_some() { Tcp::Tls } else { Tcp::Plain };
+    Ok((found, tcp))
+}
+
+/// What is wanted of certificates: nothing where no TCP port will use them, or the user names his own.
+fn tls_wishes(
+    launch: &Launch<'_>,
+    arguments: &DaemonArguments,
+    file: &DaemonJson,
+) -> Result<Option<TlsWishes>, Failure> {
+    let wishes = certificates::wishes(&launch.environment, launch.config)?;
+    Ok(wishes.filter(|_| has_ports(launch, arguments, file) && !has_own_certificates(arguments, file)))
+}
+
+/// Whether the API is to have any port besides unix sockets.
+fn has_ports(launch: &Launch<'_>, arguments: &DaemonArguments, file: &DaemonJson) -> bool {
+    let tcp = |address: &str| !address.trim().is_empty() && !address.trim().starts_with(['/', 'u']);
+    let setting = launch.config.get("daemon.listen");
+    setting.trim().is_empty()
+        || setting.split(',').any(tcp)
+        || arguments.hosts.iter().any(|host| tcp(host))
+        || file.sets("hosts")
+}
+
+fn has_own_certificates(arguments: &DaemonArguments, file: &DaemonJson) -> bool {
+    ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name))
 }
 
 /// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.
@@ -248,6 +282,7 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
         listen,
         reload: None,
         sockets: Bound::default(),
+        upkeep: None,
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
     })

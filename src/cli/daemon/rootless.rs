@@ -15,7 +15,7 @@ use super::super::places;
 use super::super::preparation;
 use super::super::say::Level;
 use super::services::DOCKERD;
-use super::{Daemon, Launch, Parts, addresses, api_security};
+use super::{Daemon, Launch, Parts, addresses, api_security, renewal, tls_wishes};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::DaemonJson;
 use crate::engine::rootlesskit::{RootlessKit, command_line};
@@ -24,8 +24,9 @@ use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{ServiceSpec, SupervisorConfig};
 use crate::prepare::rootless::{self, RootlessWishes};
 use crate::prepare::sockets::{self, Bound, ListenAddress};
-use crate::probe::Roots;
+use crate::prepare::tls::{self, TlsFacts};
 use crate::probe::rootless::{Owner, Rootless, look};
+use crate::probe::{Roots, certificates, names};
 use crate::sys::spawn::{Spawn, find_program};
 
 /// Time that the supervisor in the namespace has less than we have, so that it is not killed in its last steps.
@@ -101,7 +102,12 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
     let begun = Instant::now();
     let wishes = wishes(launch, &mut arguments)?;
     let facts = facts(launch, &wishes.owner)?;
-    let plan = rootless::plan(&facts, &wishes.rootless);
+    let mut plan = rootless::plan(&facts, &wishes.rootless);
+    let wanted = if explicit.is_some() { None } else { tls_wishes(launch, &arguments, &wishes.file)? };
+    if let Some(wanted) = &wanted {
+        let folder = certificates::look(&wanted.directory);
+        plan.steps.push(tls::step::step(&TlsFacts { folder, names: names::own(&Roots::system()) }, wanted));
+    }
     preparation::carry_out(&plan, &mut launch.environment, launch.voice)?;
     launch.environment.set("XDG_RUNTIME_DIR", wishes.owner.runtime_dir.as_os_str());
 
@@ -122,6 +128,8 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
         listen: if told.is_empty() { vec![usual] } else { told },
         reload: None,
         sockets: Bound::default(),
+        upkeep: wanted
+            .map(|wanted| renewal::upkeep(launch, wanted, Some("it has to be started anew by hand in rootless mode"))),
         prepare_ms: begun.elapsed().as_secs_f64() * 1e3,
         run_dir: places::user_run_dir(&launch.environment),
     })

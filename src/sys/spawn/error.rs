@@ -83,6 +83,14 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    /// The kernel's answer; `EINVAL` for words that no program can be given.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Call { errno, .. } => *errno,
+            Self::Nul { .. } => Errno::EINVAL,
+        }
+    }
+
     /// The exit code that shells and docker use for it: 127 not found, 126 not executable, 125 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {

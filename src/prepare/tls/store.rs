@@ -1,0 +1,110 @@
+/*!
+Writing the folder: under a lock, each file whole or not at all, readers undisturbed.
+*/
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", .path.display())]
+pub struct StoreError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn fail(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError { doing, path: path.into(), source }
+}
+
+/// The folder, locked against other containers that share the volume, until it is dropped.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// Makes the folder if it is missing, and waits for the lock. The folder itself is locked, so that no file is left
+    /// in it. Whoever holds the lock makes a few files; a stopped process must not hold others up for ever.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        folder(path)?;
+        let file = File::open(path).map_err(fail("open", path))?;
+        let mut file = file;
+        // 2000 rounds of 5 ms: an RSA key of another process may take some seconds.
+        for _ in 0..2000 {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { path: path.into(), _lock: lock }),
+                Err((again, Errno::EWOULDBLOCK)) => file = again,
+                Err((_, errno)) => return Err(fail("lock", path)(errno.into())),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Err(fail("lock", path)(io::Error::new(io::ErrorKind::TimedOut, "another process holds it for 10 s")))
+    }
+
+    /// Replaces the file `name` with exactly this mode.
+    pub fn write(&self, name: &str, mode: u32, text: &str) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        if let Some(parent) = path.parent() {
+            folder(parent)?;
+        }
+        let fresh = path.with_extension("pem.new");
+        let written = write(&fresh, mode, text).and_then(|()| std::fs::rename(&fresh, &path));
+        if written.is_err() {
+            // The error that is told is the first one.
+            let _ = std::fs::remove_file(&fresh);
+        }
+        written.map_err(fail("write", &path))
+    }
+
+    /// Sets the mode of a file that is kept.
+    pub fn mode(&self, name: &str, mode: u32) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).map_err(fail("set the mode of", &path))
+    }
+}
+
+fn folder(path: &Path) -> Result<(), StoreError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(fail("create the folder", path))
+}
+
+fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    // Never readable for others, not even for a moment.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(PermissionsExt::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_mode_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("certs")).unwrap();
+        store.write("ca/key.pem", 0o600, "a").unwrap();
+        store.write("ca/key.pem", 0o644, "b").unwrap();
+        let path = folder.path().join("certs/ca/key.pem");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "b");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(std::fs::read_dir(folder.path().join("certs/ca")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca"), "in the way").unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let error = store.write("ca/key.pem", 0o600, "a").unwrap_err().to_string();
+        assert!(error.starts_with("cannot create the folder ") && error.contains("/ca: "), "{error}");
+    }
+}
