@@ -45,7 +45,7 @@ impl Drop for Volume {
 /// The docker CLI in a container of its own, with the client's certificates.
 fn client(volume: &Volume, server: &Container, arguments: &[&str]) -> Said {
     let host = format!("--env=DOCKER_HOST=tcp://{}:2376", server.address());
-    let mount = format!("--volume={}/:/certs:ro", volume.0);
+    let mount = format!("--volume={}:/certs:ro", volume.0);
     let run =
         ["run", "--rm", "--env=DOCKER_TLS_VERIFY=1", "--env=DOCKER_CERT_PATH=/certs/client", "--entrypoint=docker"];
     docker(&[&run[..], &[&host, &mount, &image()], arguments].concat())

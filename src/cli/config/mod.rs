@@ -48,6 +48,18 @@ impl std::fmt::Display for Source {
     }
 }
 
+impl Source {
+    /// How a value from here goes away again.
+    fn removal(&self, key: &str) -> String {
+        match self {
+            Self::Default => format!("leave out {key}"),
+            Self::File(path) => format!("remove {key} from {}", path.display()),
+            Self::Env(name) => format!("unset {name}"),
+            Self::Flag(name) => format!("leave out {name}"),
+        }
+    }
+}
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -105,6 +117,11 @@ impl ConfigError {
         match self {
             Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::UnknownKey { .. } => Some("`dindctl config show` lists every key".into()),
+            Self::BadValue { key, from, .. } => {
+                let default = KEYS.iter().find(|known| known.name == key)?.default;
+                let instead = if default.is_empty() { "nothing".into() } else { format!("`{default}`") };
+                Some(format!("{} for the default, {instead}", from.removal(key)))
+            }
             _ => None,
         }
     }
