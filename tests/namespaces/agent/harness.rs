@@ -320,10 +320,10 @@ pub fn run(job: &Job) -> Outcome {
     outcome
 }
 
-/// Memory that a process has written and shares with nobody, bytes; 0 when it has gone. Clean private pages do not
-/// count: they are the program's file, which just happens to be mapped by nobody else when no other case runs.
-pub fn private_memory(pid: u32) -> u64 {
+/// Memory that a process has for itself, bytes; 0 when it has gone. Pages of the program's file do not count, not even as
+/// private and dirty: that is what they are when it has just been built and no other case runs it.
+pub fn own_memory(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
     line.map_or(0, |line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024)
 }

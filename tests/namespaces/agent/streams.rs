@@ -6,7 +6,7 @@ use dindctl::exec::outcome::Status;
 use dindctl::exec::protocol::Kind;
 use serde_json::json;
 
-use super::harness::{Agent, command, private_memory, run, shell};
+use super::harness::{Agent, command, own_memory, run, shell};
 
 pub fn ten_megabytes() -> Vec<u8> {
     (0_u32..2_621_440).flat_map(u32::to_le_bytes).collect()
@@ -111,7 +111,7 @@ pub fn streaming_needs_no_memory() {
         count += piece.len() as u64;
         if count >= next_look {
             next_look += 40_000_000;
-            most = most.max(private_memory(pid));
+            most = most.max(own_memory(pid));
             first = if first == 0 { most } else { first };
         }
     });
