@@ -12,6 +12,8 @@ mod daemon;
 mod detach;
 #[path = "engine/docker.rs"]
 mod docker;
+#[path = "engine/egress.rs"]
+mod egress;
 #[path = "engine/exec.rs"]
 mod exec;
 #[path = "engine/load.rs"]
@@ -51,6 +53,7 @@ fn main() {
         .chain(cgroups::CASES)
         .chain(tls::CASES)
         .chain(exec::CASES)
+        .chain(egress::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));

@@ -89,6 +89,11 @@ rootless_image() {
     run_quietly "building $2" docker build --build-arg "BASE=$1" -t "$2" "$repo/images/dind-rootless"
 }
 
+# shell_image TAG: a shell with tools, for those who ask for it.
+shell_image() {
+    run_quietly "building $1" docker build -t "$1" "$repo/images/shell"
+}
+
 # give_images CONTAINER IMAGE…: copies into its inner daemon whatever is missing there, shared layers once.
 give_images() {
     local container=$1 image missing=()

@@ -89,9 +89,12 @@ pub struct ExecArgs {
     /// Whether the image's files are read-only [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub read_only: Option<String>,
-    /// none, bridge, or a network of your own [default: none]
+    /// none, egress (the internet, nothing private), bridge, or a network of your own [default: none]
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
+    /// With --network egress: a private network that stays open
+    #[arg(long, value_name = "CIDR")]
+    pub egress_allow: Vec<String>,
     /// Wall-clock limit [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
@@ -163,6 +166,7 @@ impl ExecArgs {
             ulimits: self.ulimit,
             read_only: self.read_only,
             network: self.network,
+            egress_allow: self.egress_allow,
             timeout: self.timeout,
             cpu_time: self.cpu_time,
             grace: self.grace,

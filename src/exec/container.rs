@@ -9,6 +9,7 @@ use bollard::models::{
 };
 
 use super::job::{self, Scene};
+use super::network::Network;
 use super::protocol::RunAs;
 use super::rejection::Rejection;
 use super::request::WorkspaceMode;
@@ -134,13 +135,13 @@ fn host_config(scene: &Scene<'_>, agent: &AgentSource) -> HostConfig {
         ulimits: Some(limits.ulimits.iter().map(ulimit).collect()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         // For the agent alone; it gives them up for the program.
-        cap_add: with_agent.then(|| ["SETUID", "SETGID", "KILL"].map(str::to_owned).to_vec()),
+        cap_add: with_agent.then(|| capabilities(scene)),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         readonly_rootfs: Some(request.read_only),
         tmpfs: Some(tmpfs),
         shm_size: i64::try_from(limits.tmpfs).ok(),
         mounts: Some(mounts(scene, agent)),
-        network_mode: Some(request.network.clone()),
+        network_mode: Some(network_mode(scene)),
         ipc_mode: Some("private".to_owned()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         // AutoRemove races with everything that asks how a container ended.
@@ -148,6 +149,21 @@ fn host_config(scene: &Scene<'_>, agent: &AgentSource) -> HostConfig {
         init: Some(!with_agent),
         runtime: request.runtime.clone(),
         ..HostConfig::default()
+    }
+}
+
+/// What the agent needs: to act as the job's user, to end what that user runs, and to filter a network before.
+fn capabilities(scene: &Scene<'_>) -> Vec<String> {
+    let filter = scene.egress.map(|_| "NET_ADMIN");
+    ["SETUID", "SETGID", "KILL"].into_iter().chain(filter).map(str::to_owned).collect()
+}
+
+fn network_mode(scene: &Scene<'_>) -> String {
+    match (&scene.request.network, scene.egress) {
+        (Network::Named(name), _) => name.clone(),
+        (Network::Egress(_), Some(egress)) => egress.network.clone(),
+        // Nothing prepared, nothing open.
+        (Network::Egress(_), None) => "none".to_owned(),
     }
 }
 
@@ -190,8 +206,10 @@ fn bind(source: &str, target: &str, read_only: bool) -> Mount {
 
 #[cfg(test)]
 mod tests {
+    use super::super::egress::Policy;
     use super::super::image::ImageFacts;
     use super::super::job::tests::{image_request, request, scene, workspace};
+    use super::super::network::Egress;
     use super::super::program::Loaded;
     use super::*;
 
@@ -220,6 +238,20 @@ mod tests {
         assert_eq!(host.tmpfs.unwrap()["/tmp"], "rw,exec,nosuid,nodev,size=67108864,nr_inodes=16384,mode=1777");
         assert_eq!((host.privileged, host.binds, host.devices, host.pid_mode), (None, None, None, None));
         assert!(host.mounts.unwrap().iter().all(|mount| mount.read_only == Some(true)));
+    }
+
+    #[test]
+    fn a_filtered_network_needs_the_power_to_filter() {
+        let image = ImageFacts::default();
+        let request = request(|typed| typed.network = Some("egress".into()));
+        let agent = AgentSource::Volume("v".into());
+        let egress = Egress { network: "4ed5".into(), policy: Policy::default() };
+        let ready = host(&Scene { egress: Some(&egress), ..scene(&request, &image) }, &agent);
+        assert_eq!(ready.cap_add.unwrap(), ["SETUID", "SETGID", "KILL", "NET_ADMIN"]);
+        assert_eq!(ready.network_mode.as_deref(), Some("4ed5"));
+        // Nothing is open by accident.
+        let unready = host(&scene(&request, &image), &agent);
+        assert_eq!((unready.cap_add.unwrap().len(), unready.network_mode.as_deref()), (3, Some("none")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::container;
 use super::image::ImageFacts;
 use super::job::{self, Scene};
+use super::network::{self, Network};
 use super::program::Loaded;
 use super::protocol::RunAs;
 use super::rejection::Rejection;
@@ -13,7 +14,7 @@ use super::workspace::Workspace;
 /// without the caller) has no equivalent; the image's own USER, VOLUMEs and ENTRYPOINT are not looked at.
 pub fn command(request: &Request, workspace: Option<&Workspace>, loaded: Option<&Loaded>) -> Result<String, Rejection> {
     let image = ImageFacts { reference: request.image.clone(), ..ImageFacts::default() };
-    let scene = Scene { request, image: &image, workspace, loaded, terminal: None };
+    let scene = Scene { request, image: &image, workspace, loaded, terminal: None, egress: None };
     let mut words: Vec<String> = Vec::new();
     let seconds = request.limits.timeout.as_secs_f64().to_string();
     words.extend(["timeout", "-s", "KILL", &seconds, "docker", "run", "--rm"].map(str::to_owned));
@@ -39,7 +40,13 @@ fn flags(scene: &Scene<'_>, words: &mut Vec<String>) -> Result<(), Rejection> {
     for (name, value) in &request.labels {
         flag("--label", format!("{name}={value}"));
     }
-    flag("--network", request.network.clone());
+    flag(
+        "--network",
+        match &request.network {
+            Network::Named(name) => name.clone(),
+            Network::Egress(_) => network::EGRESS.to_owned(),
+        },
+    );
     flag("--cap-drop", "ALL".to_owned());
     flag("--security-opt", "no-new-privileges".to_owned());
     flag("--ipc", "private".to_owned());

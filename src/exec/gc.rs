@@ -5,15 +5,18 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, Network};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::delivery::{self, AGENT_LABEL};
 use super::error::{ExecError, status_code};
 use super::lease::{self, Owner};
+use super::network;
 
 /// A holder of another version's agent stays this long, so that two versions in use do not remove each other's all
 /// the time. Seconds.
@@ -22,7 +25,7 @@ const HOLDER_AGE: i64 = 24 * 3600;
 /// Something that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// `container` or `agent`.
+    /// `container`, `agent` or `network`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -64,7 +67,38 @@ pub async fn collect(docker: &Docker, dry_run: bool) -> Result<Collected, ExecEr
     for (identity, removed) in doomed_holders(&holders, &runs, own.as_deref(), time) {
         keep_record(&mut collected, removed, if dry_run { Ok(()) } else { remove_agent(docker, identity).await });
     }
+    for (id, removed) in doomed_networks(&network::list(docker).await?, now()) {
+        match if dry_run { Ok(true) } else { remove_network(docker, id).await } {
+            // The daemon refuses while a container is connected to it.
+            Ok(false) => {}
+            outcome => keep_record(&mut collected, removed, outcome.map(drop)),
+        }
+    }
     Ok(collected)
+}
+
+fn doomed_networks(networks: &[Network], now: u64) -> Vec<(&str, Removed)> {
+    let age = |network: &Network| {
+        let created = OffsetDateTime::parse(network.created.as_deref()?, &Rfc3339).ok()?.unix_timestamp();
+        i64::try_from(now).ok()?.checked_sub(created)
+    };
+    let judged = networks.iter().filter(|network| age(network).is_some_and(|age| age > HOLDER_AGE));
+    let removed = |network: &Network| Removed {
+        kind: "network",
+        name: network.name.clone().unwrap_or_default(),
+        run: None,
+        state: "unused".to_owned(),
+        reason: "no container is connected to it",
+    };
+    judged.filter_map(|network| Some((network.id.as_deref()?, removed(network)))).collect()
+}
+
+/// Whether it went; `false` when it is in use.
+async fn remove_network(docker: &Docker, id: &str) -> Result<bool, ExecError> {
+    match docker.remove_network(id).await {
+        Err(error) if matches!(status_code(&error), Some(403 | 409)) => Ok(false),
+        outcome => tolerate(outcome, format!("remove network {id}")).map(|()| true),
+    }
 }
 
 fn keep_record(collected: &mut Collected, removed: Removed, outcome: Result<(), ExecError>) {
@@ -228,6 +262,20 @@ mod tests {
         };
         assert_eq!(doomed(HOLDER_AGE + 1), ["aa"]);
         assert!(doomed(HOLDER_AGE).is_empty());
+    }
+
+    #[test]
+    fn a_network_goes_when_it_is_old() {
+        let network = |id: &str, created: &str| Network {
+            id: Some(id.into()),
+            created: Some(created.into()),
+            ..Network::default()
+        };
+        let networks = [network("old", "1970-01-01T00:00:00.5Z"), network("odd", "yesterday")];
+        let doomed =
+            |now| -> Vec<String> { doomed_networks(&networks, now).into_iter().map(|(id, _)| id.to_owned()).collect() };
+        assert_eq!(doomed(24 * 3600 + 1), ["old"]);
+        assert!(doomed(24 * 3600).is_empty());
     }
 
     #[test]

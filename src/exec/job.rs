@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::image::ImageFacts;
+use super::network::Egress;
 use super::program::Loaded;
 use super::protocol::{self, Job, RunAs, Stage};
 use super::rejection::Rejection;
@@ -25,6 +26,8 @@ pub struct Scene<'a> {
     pub loaded: Option<&'a Loaded>,
     /// Size of the caller's terminal (rows, columns).
     pub terminal: Option<(u16, u16)>,
+    /// The network of `--network egress`.
+    pub egress: Option<&'a Egress>,
 }
 
 /// The job of a scene.
@@ -51,6 +54,7 @@ pub fn job(scene: &Scene<'_>) -> Result<Job, Rejection> {
         stdin: request.stdin,
         tty: request.tty.then_some(scene.terminal.unwrap_or((24, 80))),
         watch_full: super::container::writable_places(scene),
+        egress: scene.egress.map(|egress| egress.policy.clone()),
     })
 }
 
@@ -156,7 +160,7 @@ pub(super) mod tests {
     }
 
     pub fn scene<'a>(request: &'a Request, image: &'a ImageFacts) -> Scene<'a> {
-        Scene { request, image, workspace: None, loaded: None, terminal: None }
+        Scene { request, image, workspace: None, loaded: None, terminal: None, egress: None }
     }
 
     pub fn workspace(mode: WorkspaceMode, uid: u32) -> Workspace {

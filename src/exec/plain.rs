@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::error::ExecError;
+use super::network::Network;
 use super::outcome::{Report, Status, Truncated};
 use super::program::Loaded;
 use super::protocol::{CodeFile, OnOutputLimit};
@@ -53,6 +54,9 @@ pub fn check(request: &Request, loaded: Option<&Loaded>, workspace: Option<&Work
     let refuse = |option: &str, hint: &str| {
         Err(Rejection::new(option, "", "needs the agent, which this daemon cannot run").with_hint(hint))
     };
+    if matches!(request.network, Network::Egress(_)) {
+        return refuse("--network egress", "choose none, or a network of your own that is filtered outside");
+    }
     if request.tty {
         return refuse("--tty", "leave -t out");
     }

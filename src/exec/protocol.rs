@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::egress::Policy;
 use super::outcome::Report;
 
 /// Largest payload either side sends or accepts, bytes. Bulk data is cut into frames of at most 32 KiB, the size in
@@ -296,6 +297,9 @@ pub struct Job {
     /// Writable places whose being full explains a failure (`disk_limit`).
     #[serde(default)]
     pub watch_full: Vec<String>,
+    /// What the sandbox's network is closed to; `None` leaves it as the daemon made it.
+    #[serde(default)]
+    pub egress: Option<Policy>,
 }
 
 /// One program of a job.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::language::{self, Language};
+use super::network::Network;
 use super::parse::{self, Ulimit};
 use super::protocol::OnOutputLimit;
 use super::rejection::Rejection;
@@ -43,8 +44,8 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// Everything that bounds the run.
     pub limits: Limits,
-    /// Network mode or name.
-    pub network: String,
+    /// What it is connected to.
+    pub network: Network,
     /// Whether the root file system is read-only.
     pub read_only: bool,
     /// OCI runtime, or the daemon's default.
@@ -177,7 +178,7 @@ pub fn validate(id: &str, typed: &Typed, settings: &ExecSettings, caller: &Calle
         tty: typed.tty,
         labels: variables::labels(&typed.labels)?,
         limits: limits(typed, settings)?,
-        network: network(typed.network.as_deref().or(settings.network.as_deref()))?,
+        network: network(typed, settings)?,
         read_only,
         runtime: typed.runtime.clone().or_else(|| settings.runtime.clone()),
         pull: parse::word(
@@ -296,22 +297,15 @@ fn user(text: &str) -> Result<String, Rejection> {
     Err(Rejection::new("--user", text, "is not a user").with_hint("write USER[:GROUP], names or numbers"))
 }
 
-fn network(typed: Option<&str>) -> Result<String, Rejection> {
-    let name = typed.unwrap_or("none");
-    let refuse =
-        |why: &str| Rejection::new("--network", name, why).with_hint("choose none, bridge, or a network of your own");
-    if name == "host" || name.starts_with("container:") {
-        return Err(refuse("would share somebody else's network with untrusted code"));
+/// What is open is part of the configuration, whatever the network; on the command line it belongs to `egress`.
+fn network(typed: &Typed, settings: &ExecSettings) -> Result<Network, Rejection> {
+    let name = typed.network.as_deref().or(settings.network.as_deref()).unwrap_or("none");
+    if let Some(first) = typed.egress_allow.first().filter(|_| name != "egress") {
+        return Err(Rejection::new("--egress-allow", first, format!("does nothing with --network {name}"))
+            .with_hint("add --network egress, or leave it out"));
     }
-    if name == "egress" {
-        return Err(refuse("filtered egress is not part of this version"));
-    }
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-    {
-        return Err(refuse("is not the name of a network"));
-    }
-    Ok(name.to_owned())
+    let allow = if typed.egress_allow.is_empty() { &settings.egress_allow } else { &typed.egress_allow };
+    Network::read(name, allow)
 }
 
 fn workspace(text: &str, caller: &Caller) -> Result<WorkspaceSpec, Rejection> {
@@ -397,7 +391,7 @@ mod tests {
         let request = ask(|_| ()).unwrap();
         assert_eq!(request.name, "dindctl-abc");
         assert_eq!(request.image, "python:3.13-slim");
-        assert_eq!(request.network, "none");
+        assert_eq!(request.network, Network::Named("none".into()));
         assert!(request.read_only && !request.stdin && !request.tty);
         assert_eq!(request.limits.memory, 512 << 20);
         assert_eq!(request.limits.nano_cpus, 1_000_000_000);
@@ -452,7 +446,9 @@ mod tests {
     #[case::read_only(|t: &mut Typed| t.read_only = Some("yes".into()), "--read-only")]
     #[case::pull(|t: &mut Typed| t.pull = Some("maybe".into()), "--pull")]
     #[case::host(|t: &mut Typed| t.network = Some("host".into()), "--network")]
-    #[case::egress(|t: &mut Typed| t.network = Some("egress".into()), "--network")]
+    #[case::unfiltered(|t: &mut Typed| t.network = Some("dindctl-egress".into()), "--network")]
+    #[case::allow_alone(|t: &mut Typed| t.egress_allow = vec!["10.0.0.0/8".into()], "--egress-allow")]
+    #[case::allow_word(|t: &mut Typed| { t.network = Some("egress".into()); t.egress_allow = vec!["x".into()] }, "--egress-allow")]
     #[case::joined(|t: &mut Typed| t.network = Some("container:x".into()), "--network")]
     #[case::proc(|t: &mut Typed| t.workdir = Some("/proc/self/fd/8".into()), "--workdir")]
     #[case::dots(|t: &mut Typed| t.workdir = Some("/tmp/../proc/self".into()), "--workdir")]

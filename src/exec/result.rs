@@ -114,7 +114,7 @@ impl LimitsResult {
             cpu_time_ms: cpu_time.as_ref().map(millis),
             grace_ms: millis(grace),
             max_output_bytes: *max_output,
-            network: request.network.clone(),
+            network: request.network.to_string(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::image::{self, ImageFacts, Progress};
 use super::job::{self, Scene};
 use super::lease::{self, Owner};
 use super::locality::{self, Locality};
+use super::network::{self, Egress, Network};
 use super::outcome::{Problem, Report, Status, Truncated, Usage};
 use super::plain;
 use super::program::Loaded;
@@ -77,6 +78,7 @@ pub async fn run(daemon: &Daemon, order: Order, sink: &mut Sink, signals: &mut S
         remains: None,
         notes: Vec::new(),
         timing: Timing::default(),
+        egress: None,
         stdin: None,
         order,
     };
@@ -91,6 +93,8 @@ struct Run<'a> {
     remains: Option<Remains>,
     notes: Vec<String>,
     timing: Timing,
+    /// The shared network, where it is wanted.
+    egress: Option<Egress>,
     stdin: Option<mpsc::Receiver<Vec<u8>>>,
 }
 
@@ -101,6 +105,8 @@ enum Try {
     ForeignWorkspace,
     /// The daemon does not find the agent.
     NoAgent,
+    /// Somebody has removed the shared network meanwhile.
+    NoNetwork,
 }
 
 impl Run<'_> {
@@ -121,6 +127,7 @@ impl Run<'_> {
             match outcome {
                 Try::Done(report, interrupted, closed) => return Ok(Verdict { report, image, interrupted, closed }),
                 Try::ForeignWorkspace => self.copy_workspace()?,
+                Try::NoNetwork => self.connect().await?,
                 Try::NoAgent => {
                     if let AgentSource::Volume(volume) = &agent {
                         delivery::forget(&self.daemon.docker, volume).await?;
@@ -139,11 +146,13 @@ impl Run<'_> {
     async fn prepare(&mut self) -> Result<(ImageFacts, AgentSource), ExecError> {
         let docker = &self.daemon.docker;
         let request = &self.order.request;
-        let (image, delivered) = tokio::join!(
+        let (image, delivered, egress) = tokio::join!(
             image::provide(docker, &request.image, request.pull, self.order.progress),
-            delivery::deliver(docker, &self.locality)
+            delivery::deliver(docker, &self.locality),
+            egress(self.daemon, request),
         );
         let image = image?;
+        self.egress = egress?;
         if let (Some(Workspace { mode: WorkspaceMode::ReadWrite, owner: (0, _), path, .. }), None) =
             (&self.order.workspace, &request.user)
         {
@@ -151,6 +160,11 @@ impl Run<'_> {
         }
         let source = self.noted(delivered);
         Ok((image, source))
+    }
+
+    async fn connect(&mut self) -> Result<(), ExecError> {
+        self.egress = egress(self.daemon, &self.order.request).await?;
+        Ok(())
     }
 
     async fn deliver(&mut self, locality: Locality) -> AgentSource {
@@ -182,7 +196,8 @@ impl Run<'_> {
     fn scene<'a>(&'a self, image: &'a ImageFacts) -> Scene<'a> {
         let Order { request, workspace, loaded, .. } = &self.order;
         let terminal = if request.tty { terminal::size() } else { None };
-        Scene { request, image, workspace: workspace.as_ref(), loaded: loaded.as_ref(), terminal }
+        let (workspace, loaded, egress) = (workspace.as_ref(), loaded.as_ref(), self.egress.as_ref());
+        Scene { request, image, workspace, loaded, terminal, egress }
     }
 
     /// Creates the container; `None` when the daemon does not have a directory or a file that it should mount.
@@ -215,6 +230,9 @@ impl Run<'_> {
                 }
                 if missing && matches!(agent, AgentSource::Bind(_)) {
                     return Ok(Err(Try::NoAgent));
+                }
+                if self.is_network_gone(&said) {
+                    return Ok(Err(Try::NoNetwork));
                 }
                 Err(ExecError::api("create the container")(error))
             }
@@ -280,6 +298,9 @@ impl Run<'_> {
                 if said.contains(AGENT_PROGRAM) && said.contains("no such file") {
                     return Ok(Try::NoAgent);
                 }
+                if self.is_network_gone(&said) {
+                    return Ok(Try::NoNetwork);
+                }
                 Err(ExecError::api("start the container")(error))
             }
             Ending::Lost(said) => self.explain_loss(id, &said).await,
@@ -294,6 +315,12 @@ impl Run<'_> {
                 )
                 .await),
         }
+    }
+
+    /// Whether the daemon means that the shared network is not there any more.
+    fn is_network_gone(&self, said: &str) -> bool {
+        let network = self.egress.as_ref().map(|egress| egress.network.as_str());
+        network.is_some_and(|network| said.contains(network) && said.contains("not found"))
     }
 
     async fn end_by_force(&self, id: &str, code: &str, message: &str) -> Try {
@@ -347,6 +374,14 @@ impl Run<'_> {
         let ended = plain::run(&self.daemon.docker, &id, &self.order.request.limits, feed, sink, signals).await?;
         self.timing.run_ms = millis(started.elapsed());
         Ok(Try::Done(ended.report, ended.interrupted, ended.closed))
+    }
+}
+
+/// The shared network, where the request wants it.
+async fn egress(daemon: &Daemon, request: &Request) -> Result<Option<Egress>, ExecError> {
+    match &request.network {
+        Network::Named(_) => Ok(None),
+        Network::Egress(allow) => network::provide(&daemon.docker, &daemon.endpoint, allow).await.map(Some),
     }
 }
 

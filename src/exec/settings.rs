@@ -28,6 +28,8 @@ pub struct ExecSettings {
     pub max_output: Option<String>,
     /// Default for `--network`.
     pub network: Option<String>,
+    /// Default for `--egress-allow`.
+    pub egress_allow: Vec<String>,
     /// Default for `--runtime`.
     pub runtime: Option<String>,
     /// Default for `--pull`.

@@ -50,6 +50,8 @@ pub struct Typed {
     pub read_only: Option<String>,
     /// Network.
     pub network: Option<String>,
+    /// Networks that `egress` leaves open.
+    pub egress_allow: Vec<String>,
     /// Wall-clock limit.
     pub timeout: Option<String>,
     /// CPU time limit.

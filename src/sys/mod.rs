@@ -10,6 +10,7 @@ pub mod file;
 pub mod fsuser;
 pub mod memory;
 pub mod mount;
+pub mod nfnetlink;
 pub mod readiness;
 pub mod signal;
 pub mod spawn;

@@ -44,6 +44,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("exec::a_workspace_that_is_not_shared_is_copied", a_workspace_that_is_not_shared_is_copied),
     ("exec::the_first_use_may_be_concurrent", the_first_use_may_be_concurrent),
     ("exec::without_an_agent_the_program_still_runs", without_an_agent_the_program_still_runs),
+    ("exec::the_shell_image_has_its_tools", the_shell_image_has_its_tools),
     ("exec::killed_callers_leave_nothing", killed_callers_leave_nothing),
     ("exec::next_to_the_daemon_nothing_travels", next_to_the_daemon_nothing_travels),
 ];
@@ -135,6 +136,14 @@ impl Drop for Image {
     fn drop(&mut self) {
         let _ = docker(&["rmi", "--force", &self.0]);
     }
+}
+
+fn the_shell_image_has_its_tools() -> Result<(), Failed> {
+    let script = "for tool in bash bc curl file git jq less ps ssh unzip xz zip zstd; do type -P $tool >/dev/null || echo $tool; done; \
+        cd /tmp && git init -q r && echo '{\"a\":1}' | jq -c .a && id -u";
+    let said = exec(&["--image=dindctl/shell:trixie", "--", "bash", "-c", script]).ok();
+    assert_eq!(said, "1\n65534", "a name stands for a tool that is missing");
+    Ok(())
 }
 
 fn images_keep_their_entrypoint_and_user() -> Result<(), Failed> {

@@ -4,6 +4,7 @@ line and `config show` read this one table.
 */
 use std::time::Duration;
 
+use crate::exec::egress;
 use crate::prepare::tls::KeyKind;
 
 /// One setting.
@@ -127,7 +128,18 @@ pub const KEYS: &[Key] = &[
         "cap for each of stdout and stderr; empty for 1MiB where they are collected and none where they are streamed",
         any,
     ),
-    key("exec.network", "DINDCTL_EXEC_NETWORK", "none", "network of a sandbox", any),
+    key("exec.network", "DINDCTL_EXEC_NETWORK", "none", "network of a sandbox: none, egress or a name", any),
+    key(
+        "exec.egress_allow",
+        "DINDCTL_EXEC_EGRESS_ALLOW",
+        "",
+        "private networks that --network egress leaves open: CIDRs, separated by commas",
+        |value| {
+            list(value).try_for_each(|net| {
+                egress::allowed(net).map(drop).map_err(|(why, hint)| format!("`{net}` {why}; {hint}"))
+            })
+        },
+    ),
     key("exec.pull", "DINDCTL_EXEC_PULL", "missing", "when images are pulled: missing, always or never", |value| {
         one_of(value, &["missing", "always", "never"])
     }),
@@ -144,6 +156,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
 #[allow(clippy::unnecessary_wraps)]
 fn any(_: &str) -> Result<(), String> {
     Ok(())
+}
+
+/// The members of a list: separated by commas, without the white space around them.
+pub fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|member| !member.is_empty())
 }
 
 fn one_of(value: &str, words: &[&str]) -> Result<(), String> {

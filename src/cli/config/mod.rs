@@ -260,6 +260,7 @@ impl Config {
             grace: value("exec.grace"),
             max_output: value("exec.max_output"),
             network: value("exec.network"),
+            egress_allow: keys::list(self.get("exec.egress_allow")).map(str::to_owned).collect(),
             runtime: value("exec.runtime"),
             pull: value("exec.pull"),
         })

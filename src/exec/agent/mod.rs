@@ -6,7 +6,8 @@ and without any privilege, and tells how it ended on its standard output. It is 
 poll loop ([`session`](self)) over the caller, the program and the clock, so that neither a caller who does not read
 nor a program that does not write, read or die can hold the others up.
 
-The container needs the capabilities SETUID, SETGID and KILL for it and nothing else. SETPCAP, with which the bounding
+The container needs the capabilities SETUID, SETGID and KILL for it, `NET_ADMIN` where its network is to be filtered
+(dropped when that is done), and nothing else. SETPCAP, with which the bounding
 set could be emptied, is left out on purpose: the program runs with empty sets and `no_new_privs`, under which no
 `execve` gives it anything from the bounding set (capabilities(7)), so the agent would only be stronger for it.
 
@@ -29,6 +30,7 @@ mod channel;
 mod classify;
 mod cpu;
 mod desk;
+mod egress;
 mod ending;
 mod environment;
 mod feeder;

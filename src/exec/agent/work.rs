@@ -98,6 +98,9 @@ fn run_job(
     prepare::check(job)?;
     let account = prepare::account(job, Path::new("/"))?;
     let identity = &account.identity;
+    if let Some(policy) = &job.egress {
+        super::egress::close(policy, identity)?;
+    }
     place_workspace(session, job, identity)?;
     prepare::as_user(identity, || {
         prepare::write_files(&job.files)?;
