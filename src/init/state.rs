@@ -5,6 +5,9 @@ change, so that `dindctl health` needs neither a socket nor a wake-up of PID 1.
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// Where PID 1 keeps its state, below the root of the container.
@@ -78,11 +81,60 @@ impl SupervisorState {
         serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
+    /// Removes what an earlier supervisor left at `path`, which a restarted container still has: until the new one writes its own,
+    /// it would be taken for the present. One that still lives, beside this process (`own`), keeps its file. Says whether one was removed.
+    pub fn forget_predecessor(path: &Path, own: i32) -> io::Result<bool> {
+        let state = match Self::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            // A file that nobody can read tells nothing.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            other => Some(other?),
+        };
+        let lives = |pid: i32| pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
+        if state.is_some_and(|state| state.pid != own && lives(state.pid)) {
+            return Ok(false);
+        }
+        std::fs::remove_file(path).map(|()| true)
+    }
+
     /// Replaces the file at `path` in one step, so that a reader sees the old or the new state and nothing between.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
         let fresh: PathBuf = path.with_extension("json.new");
         std::fs::write(&fresh, text)?;
         std::fs::rename(&fresh, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_living_other_keeps_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut state = SupervisorState {
+            schema: STATE_SCHEMA.into(),
+            pid: 1,
+            version: "0".into(),
+            stopping: true,
+            prepare_ms: 1.0,
+            ready_ms: None,
+            listen: Vec::new(),
+            services: Vec::new(),
+        };
+        assert!(!SupervisorState::forget_predecessor(&path, own).unwrap(), "there is none");
+        state.write(&path).unwrap();
+        assert!(!SupervisorState::forget_predecessor(&path, own).unwrap(), "process 1 lives");
+        // A restarted container gives the same number again.
+        assert!(SupervisorState::forget_predecessor(&path, 1).unwrap() && !path.exists());
+        // Larger than any process number there can be.
+        state.pid = 1 << 30;
+        state.write(&path).unwrap();
+        assert!(SupervisorState::forget_predecessor(&path, own).unwrap() && !path.exists());
+        std::fs::write(&path, "{").unwrap();
+        assert!(SupervisorState::forget_predecessor(&path, own).unwrap() && !path.exists());
     }
 }

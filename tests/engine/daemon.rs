@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use super::docker::{Container, docker, image};
+use super::docker::{Container, docker, fresh_name, image};
 use super::load::Load;
 
 type Case = fn() -> Result<(), Failed>;
 
 /// The cases of this file.
 pub const CASES: &[(&str, Case)] = &[
+    (
+        "daemon::health_does_not_take_an_earlier_end_for_the_present",
+        health_does_not_take_an_earlier_end_for_the_present,
+    ),
     ("daemon::is_healthy_and_tells_how_it_came_up", is_healthy_and_tells_how_it_came_up),
     ("daemon::killed_daemons_refuse_no_connection", killed_daemons_refuse_no_connection),
     ("daemon::nested_containers_outlive_dockerd_and_containerd", nested_containers_outlive_the_daemons),
@@ -44,6 +48,23 @@ fn pid_of(container: &Container, service: &str) -> String {
 fn kill(container: &Container, services: &[&str]) {
     let pids: Vec<String> = services.iter().map(|service| pid_of(container, service)).collect();
     container.sh(&format!("kill -9 {}", pids.join(" "))).ok();
+}
+
+fn health_does_not_take_an_earlier_end_for_the_present() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("dindctl");
+    std::fs::create_dir(&run)?;
+    let state = r#"{"schema":"dindctl.state/v1","pid":1,"version":"0","stopping":true,"prepare_ms":1,"ready_ms":null,"listen":[],"services":[]}"#;
+    std::fs::write(run.join("state.json"), state)?;
+    let dind = Container { name: fresh_name("stale") };
+    // Keys that take a while, so that there is time to ask too early.
+    let create =
+        ["create", "--label=dindctl.test=1", "--privileged", "--env=DINDCTL_TLS_KEY=rsa", "--name", &dind.name];
+    docker(&[&create[..], &[&image()]].concat()).ok();
+    docker(&["cp", &run.display().to_string(), &format!("{}:/run", dind.name)]).ok();
+    docker(&["start", &dind.name]).ok();
+    dind.wait_healthy(Duration::from_secs(600));
+    Ok(())
 }
 
 fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {

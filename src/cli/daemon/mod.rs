@@ -28,6 +28,7 @@ use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
 use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig, Upkeep};
+use crate::init::state::SupervisorState;
 use crate::init::supervisor::Supervisor;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tls::TlsWishes;
@@ -90,6 +91,7 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     let signals = signals::catch_supervised()
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?;
     let place = Place::of(&launch);
+    forget_predecessor(&launch, place);
     let parts = match place {
         Place::User => rootless::outside(&mut launch, daemon)?,
         Place::Root | Place::Namespace => with_root(&mut launch, daemon, place)?,
@@ -124,6 +126,19 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
         .run();
     drop(parts.sockets);
     Ok(report.code)
+}
+
+/// Until this supervisor tells its own state, there is none.
+fn forget_predecessor(launch: &Launch<'_>, place: Place) {
+    // The process outside of a namespace has done it for the one inside, and would not be known there.
+    if place == Place::Namespace {
+        return;
+    }
+    let path = places::state_path(&launch.environment);
+    let own = nix::unistd::getpid().as_raw();
+    if let Err(error) = SupervisorState::forget_predecessor(&path, own) {
+        launch.voice.say(Level::Warn, &format!("cannot remove {}: {error}", path.display()));
+    }
 }
 
 /// The daemon's side where we are root, of the container or of a namespace of its own.
