@@ -16,6 +16,8 @@ mod docker;
 mod egress;
 #[path = "engine/exec.rs"]
 mod exec;
+#[path = "engine/firewall.rs"]
+mod firewall;
 #[path = "engine/load.rs"]
 mod load;
 #[path = "engine/rootless.rs"]
@@ -54,6 +56,7 @@ fn main() {
         .chain(tls::CASES)
         .chain(exec::CASES)
         .chain(egress::CASES)
+        .chain(firewall::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));

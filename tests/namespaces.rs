@@ -5,6 +5,8 @@
 mod agent;
 #[path = "namespaces/driver.rs"]
 mod driver;
+#[path = "namespaces/firewall.rs"]
+mod firewall;
 #[path = "namespaces/identity.rs"]
 mod identity;
 #[path = "namespaces/lab.rs"]
@@ -23,9 +25,16 @@ fn main() {
         std::process::exit(code);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [agent::trials(), identity::trials(), supervision::trials(), plain::trials(), preparation::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        agent::trials(),
+        firewall::trials(),
+        identity::trials(),
+        supervision::trials(),
+        plain::trials(),
+        preparation::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

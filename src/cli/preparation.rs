@@ -1,7 +1,7 @@
 /*!
 `dindctl prepare` and `dindctl plan`: the preparation by itself, done or only told.
 */
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,9 +15,10 @@ use crate::engine::daemon_json::DaemonJson;
 use crate::engine::{containerd, dockerd};
 use crate::init::state::{STATE_PATH, SupervisorState};
 use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
-use crate::prepare::{self, Applied, CgroupNamespace, Facts, Linux, Plan, TmpWish, Told, Wants};
+use crate::prepare::{self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, Plan, TmpWish, Told, Wants};
 use crate::probe::Roots;
-use crate::sys::spawn::{Spawn, exec, find_program};
+use crate::probe::firewall::Choice;
+use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, find_program};
 
 /// What was typed after `plan`.
 #[derive(Debug, Args)]
@@ -43,6 +44,17 @@ pub fn wants(config: &Config, daemon: bool, data_root: PathBuf, containerd_root:
         .parse()
         .map_err(|why: String| Failure::new(why, "set DINDCTL_CGROUP_NAMESPACE"))?;
     Ok(Wants { daemon, tmp, cgroup_namespace, data_root, containerd_root, ..Wants::default() })
+}
+
+/// What the packet filter is chosen by: `DOCKER_IPTABLES_LEGACY`, set and empty or not, as the official image has it.
+pub fn firewall_wishes(environment: &Environment) -> FirewallWishes {
+    let choice = match environment.get("DOCKER_IPTABLES_LEGACY") {
+        None => Choice::Any,
+        Some(value) if value.is_empty() => Choice::Nft,
+        Some(_) => Choice::Legacy,
+    };
+    let path = environment.get("PATH").map_or_else(|| DEFAULT_PATH.into(), OsStr::to_owned);
+    FirewallWishes { choice, path }
 }
 
 fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
@@ -128,7 +140,8 @@ pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config
     let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
     let plan = wants(config, true, data_root, containerd_root).and_then(|wants| {
         let tls = certificates::wishes(environment, config)?;
-        decide(&Wants { supervised, tls, told, ..wants }, environment)
+        let firewall = Some(firewall_wishes(environment));
+        decide(&Wants { supervised, tls, firewall, told, ..wants }, environment)
     });
     let plan = match plan {
         Ok(plan) => plan,

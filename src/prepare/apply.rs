@@ -180,6 +180,15 @@ fn perform(
             applied.environment.push((name.clone(), value.clone()));
             Ok(())
         }
+        Action::LinkPrograms { folder, links, path } => {
+            system.create_dir(folder, Some(0o755)).map_err(|errno| call("create the folder", folder, errno))?;
+            for (name, program) in links {
+                let link = folder.join(name);
+                system.link(program, &link).map_err(|errno| call("make the link", &link, errno))?;
+            }
+            applied.environment.push(("PATH".into(), format!("{}:{path}", folder.display())));
+            Ok(())
+        }
         Action::SetOpenFiles { soft, hard } => system
             .set_open_files(*soft, *hard)
             .map_err(|errno| call(format!("allow {soft} open files (at most {hard}) for"), "/proc/self/limits", errno)),

@@ -9,6 +9,7 @@ use super::wants::Wants;
 use crate::probe::capabilities::{self, Capabilities};
 use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
+use crate::probe::firewall::{self, Firewall};
 use crate::probe::limits::{self, Limit};
 use crate::probe::mountinfo::{self, Mount};
 use crate::probe::names;
@@ -56,6 +57,8 @@ pub struct Facts {
     pub pid_files: Vec<PidFile>,
     /// The certificates of the API, where they are wanted.
     pub tls: Option<TlsFacts>,
+    /// The packet filters, where dockerd will make rules.
+    pub firewall: Option<Firewall>,
     /// Whether `/sys/kernel/security` is there.
     pub securityfs_dir: bool,
 }
@@ -98,6 +101,11 @@ impl Facts {
                 folder: certificates::look(&roots.resolve(&wishes.directory)),
                 names: names::own(roots),
             }),
+            firewall: wants
+                .firewall
+                .as_ref()
+                .filter(|_| super::firewall::makes_rules(&wants.told))
+                .map(|wishes| firewall::look(roots, wishes.choice, &wishes.path)),
             securityfs_dir: roots.resolve("/sys/kernel/security".as_ref()).is_dir(),
             mounts,
         })

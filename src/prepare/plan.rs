@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::wants::Wants;
-use super::{cgroups, dirs, env, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2};
+use super::{cgroups, dirs, env, firewall, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2};
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
 pub const PLAN_SCHEMA: &str = "dindctl.plan/v1";
@@ -146,6 +146,15 @@ pub enum Action {
         /// Value.
         value: String,
     },
+    /// Link programs in a folder of their own, in the place of what is there, and look in it first.
+    LinkPrograms {
+        /// The folder.
+        folder: PathBuf,
+        /// Name and program.
+        links: Vec<(String, PathBuf)>,
+        /// `PATH` as it is.
+        path: String,
+    },
     /// Set the limit of open files (`RLIMIT_NOFILE`) of this process and all it starts.
     SetOpenFiles {
         /// The limit in force.
@@ -253,6 +262,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         env::steps(facts),
         facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
+        facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
         cgroups::steps(facts, wants),
@@ -287,6 +297,7 @@ impl Action {
             }
             Self::RemoveFile { path } => format!("remove {}", show(path)),
             Self::SetEnv { name, value } => format!("export {name}={value}"),
+            Self::LinkPrograms { folder, .. } => format!("look for programs in {} first", show(folder)),
             Self::SetOpenFiles { soft, hard } => format!("allow {soft} open files (at most {hard})"),
             Self::Warn { message } => format!("warn: {message}"),
             Self::Fail { cause } => format!("refuse: {cause}"),

@@ -32,6 +32,8 @@ pub trait System {
     fn create_dir(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Errno>;
     /// Removes a file.
     fn remove_file(&mut self, path: &Path) -> Result<(), Errno>;
+    /// Makes a symbolic link, in the place of one that is there.
+    fn link(&mut self, target: &Path, link: &Path) -> Result<(), Errno>;
     /// Runs `dindctl certificates` and gives its exit code; it says itself what went wrong.
     fn issue_certificates(&mut self) -> Result<u8, Errno>;
     /// Sets `RLIMIT_NOFILE`.
@@ -106,6 +108,17 @@ impl System for Linux {
 
     fn remove_file(&mut self, path: &Path) -> Result<(), Errno> {
         std::fs::remove_file(path).map_err(|error| sys::file::errno(&error))
+    }
+
+    fn link(&mut self, target: &Path, link: &Path) -> Result<(), Errno> {
+        match std::os::unix::fs::symlink(target, link) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.remove_file(link)?;
+                std::os::unix::fs::symlink(target, link)
+            }
+            other => other,
+        }
+        .map_err(|error| sys::file::errno(&error))
     }
 
     fn issue_certificates(&mut self) -> Result<u8, Errno> {

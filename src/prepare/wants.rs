@@ -2,11 +2,13 @@
 What the operator wants of the preparation. `Default` is what the official image does, minus what its users object to.
 */
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::tls::TlsWishes;
+use crate::probe::firewall::Choice;
 
 /// When a tmpfs is mounted on `/tmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,8 +118,19 @@ pub struct Wants {
     pub rootless: bool,
     /// Certificates of the API; `None` where they are not ours to look after.
     pub tls: Option<TlsWishes>,
+    /// How to choose the packet filter; `None` where no daemon of ours needs one.
+    pub firewall: Option<FirewallWishes>,
     /// What dockerd is told already.
     pub told: Told,
+}
+
+/// What the choice of the packet filter depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallWishes {
+    /// The operator's own choice.
+    pub choice: Choice,
+    /// `PATH` of the daemon.
+    pub path: OsString,
 }
 
 impl Default for Wants {
@@ -135,6 +148,7 @@ impl Default for Wants {
             free_bytes: 64 << 20,
             rootless: false,
             tls: None,
+            firewall: None,
             told: Told::default(),
         }
     }

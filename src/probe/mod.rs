@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod cgroup;
 pub mod cgroup_path;
 pub mod controllers;
+pub mod firewall;
 pub mod limits;
 pub mod mountinfo;
 pub mod names;

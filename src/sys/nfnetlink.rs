@@ -65,6 +65,24 @@ impl Attributes {
     }
 }
 
+/// One expression of a rule.
+pub fn expression(name: &str, data: &Attributes) -> Attributes {
+    Attributes::default().name(1, name).nested(2, data)
+}
+
+/// A chain that packets come through.
+#[derive(Debug, Clone, Copy)]
+pub struct Chain<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `filter` or `nat`.
+    pub kind: &'a str,
+    /// Where: `NF_INET_…`.
+    pub hook: u32,
+    /// Its place among the chains there.
+    pub priority: u32,
+}
+
 /// Messages that take effect together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
@@ -81,8 +99,36 @@ impl Default for Batch {
 }
 
 impl Batch {
+    /// Adds a new table; one of that name is an error.
+    pub fn table(&mut self, family: u8, name: &str) {
+        // NFT_MSG_NEWTABLE with NLM_F_CREATE and NLM_F_EXCL.
+        self.push(0, 0x600, family, &Attributes::default().name(1, name));
+    }
+
+    /// Removes a table with all that is in it.
+    pub fn remove_table(&mut self, family: u8, name: &str) {
+        // NFT_MSG_DELTABLE.
+        self.push(2, 0, family, &Attributes::default().name(1, name));
+    }
+
+    /// Adds a chain that accepts what no rule of it decides.
+    pub fn chain(&mut self, family: u8, table: &str, chain: &Chain<'_>) {
+        let hook = Attributes::default().number(1, chain.hook).number(2, chain.priority);
+        let named = Attributes::default().name(1, table).name(3, chain.name);
+        // NFT_MSG_NEWCHAIN with NLM_F_CREATE.
+        self.push(3, 0x400, family, &named.nested(4, &hook).number(5, 1).name(7, chain.kind));
+    }
+
+    /// Adds a rule behind those that are there.
+    pub fn rule(&mut self, family: u8, table: &str, chain: &str, expressions: &[Attributes]) {
+        let list = expressions.iter().fold(Attributes::default(), |list, expression| list.nested(1, expression));
+        let rule = Attributes::default().name(1, table).name(2, chain).nested(4, &list);
+        // NFT_MSG_NEWRULE with NLM_F_CREATE and NLM_F_APPEND.
+        self.push(6, 0xc00, family, &rule);
+    }
+
     /// Adds a message of `nf_tables` (`NFT_MSG_…`) for a family (`NFPROTO_…`).
-    pub fn push(&mut self, kind: u16, flags: u16, family: u8, attributes: &Attributes) {
+    fn push(&mut self, kind: u16, flags: u16, family: u8, attributes: &Attributes) {
         self.messages += 1;
         self.message(NF_TABLES << 8 | kind, REQUEST | ACK | flags, [family, 0], 0, attributes);
     }
@@ -101,48 +147,93 @@ impl Batch {
 
     /// Hands the batch to the kernel, for the network namespace of this thread. `Ok` means that every message took effect; with
     /// an error none did. Needs `CAP_NET_ADMIN` in the user namespace that owns the network.
-    pub fn commit(mut self) -> Result<(), Errno> {
-        let messages = self.messages;
+    pub fn commit(mut self) -> Result<(), Refused> {
+        let messages = self.messages as usize;
         self.message(BATCH[1], REQUEST, [0, 0], NF_TABLES, &Attributes::default());
-        let kernel = NetlinkAddr::new(0, 0);
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
-        bind(socket.as_raw_fd(), &kernel)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-        sendto(socket.as_raw_fd(), &self.bytes, &kernel, MsgFlags::empty())?;
-        let mut answers = vec![0_u8; 64 * 1024];
-        let mut acknowledged = 0;
-        while acknowledged < messages {
-            let count = match recv(socket.as_raw_fd(), &mut answers, MsgFlags::empty()) {
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Err(Errno::ETIMEDOUT),
-                other => other?,
-            };
-            acknowledged += acknowledgements(answers.get(..count).unwrap_or_default())?;
+        let answers = exchange(&self.bytes, messages).map_err(|errno| Refused { message: 0, errno })?;
+        match answers.into_iter().filter(|answer| answer.code != 0).min_by_key(|answer| answer.message) {
+            None => Ok(()),
+            Some(Answer { message, code }) => {
+                Err(Refused { message: message.saturating_sub(1) as usize, errno: Errno::from_raw(code) })
+            }
         }
-        Ok(())
     }
 }
 
-/// Counts the acknowledgements of an answer, up to the first error.
-fn acknowledgements(mut answer: &[u8]) -> Result<u32, Errno> {
-    let mut count = 0;
-    while let Some((header, _)) = answer.split_first_chunk::<HEADER>() {
-        let [a, b, c, d, kind, kind2, ..] = *header;
-        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let Some(message) = answer.get(..length).filter(|_| length >= HEADER) else {
+/// A batch that was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The first message, from 0, that could not be done; 0 as well when it is the batch as a whole.
+    pub message: usize,
+    /// Why.
+    pub errno: Errno,
+}
+
+/// Whether rules of `nf_tables` can be made with a target of the older filter, of that revision.
+pub fn compatible_target(family: u8, name: &str, revision: u32) -> Result<(), Errno> {
+    let mut question = Batch { bytes: Vec::new(), messages: 1 };
+    // NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET: name, revision, 1 for a target.
+    let attributes = Attributes::default().name(1, name).number(2, revision).number(3, 1);
+    question.message(11 << 8, REQUEST | ACK, [family, 0], 0, &attributes);
+    match exchange(&question.bytes, 1)?.first() {
+        Some(Answer { code: 0, .. }) => Ok(()),
+        Some(Answer { code, .. }) => Err(Errno::from_raw(*code)),
+        None => Err(Errno::EBADMSG),
+    }
+}
+
+/// Sends messages, and collects an answer to each, or the one to the whole.
+fn exchange(bytes: &[u8], messages: usize) -> Result<Vec<Answer>, Errno> {
+    let kernel = NetlinkAddr::new(0, 0);
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+    bind(socket.as_raw_fd(), &kernel)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+    sendto(socket.as_raw_fd(), bytes, &kernel, MsgFlags::empty())?;
+    let mut buffer = vec![0_u8; 64 * 1024];
+    let mut all: Vec<Answer> = Vec::new();
+    while all.len() < messages && all.iter().all(|answer| answer.message > 0) {
+        let count = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => return Err(Errno::ETIMEDOUT),
+            other => other?,
+        };
+        all.extend(answers(buffer.get(..count).unwrap_or_default())?);
+    }
+    Ok(all)
+}
+
+/// What the kernel says to one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answer {
+    /// Its number, from 1; 0 is the batch as a whole.
+    message: u32,
+    /// 0, or errno.
+    code: i32,
+}
+
+/// Reads what has come in one piece.
+fn answers(mut piece: &[u8]) -> Result<Vec<Answer>, Errno> {
+    let mut all = Vec::new();
+    while let Some(length) = word(piece, 0) {
+        let length = length as usize;
+        let Some(message) = piece.get(..length).filter(|_| length >= HEADER) else {
             return Err(Errno::EBADMSG);
         };
-        if u16::from_ne_bytes([kind, kind2]) == ERROR {
-            let code = message.get(HEADER..).and_then(|rest| rest.first_chunk()).ok_or(Errno::EBADMSG)?;
-            match i32::from_ne_bytes(*code) {
-                0 => count += 1,
-                code => return Err(Errno::from_raw(code.saturating_neg())),
-            }
+        let kind =
+            message.get(4..6).and_then(|field| field.first_chunk()).map_or(0, |field| u16::from_ne_bytes(*field));
+        if kind == ERROR {
+            let (number, code) = word(message, 8).zip(word(message, HEADER)).ok_or(Errno::EBADMSG)?;
+            all.push(Answer { message: number, code: code.cast_signed().saturating_neg() });
         }
-        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
+        piece = piece.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(count)
+    Ok(all)
+}
+
+/// The four bytes at `offset`, in the order of this machine.
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    bytes.get(offset..)?.first_chunk().map(|field| u32::from_ne_bytes(*field))
 }
 
 #[cfg(test)]
@@ -151,10 +242,12 @@ mod tests {
 
     use super::*;
 
-    fn answer(code: i32) -> Vec<u8> {
+    fn answer(message: u32, code: i32) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(36_u32.to_ne_bytes());
         bytes.extend(ERROR.to_ne_bytes());
+        bytes.resize(8, 0);
+        bytes.extend(message.to_ne_bytes());
         bytes.resize(HEADER, 0);
         bytes.extend(code.to_ne_bytes());
         bytes.resize(36, 0);
@@ -162,16 +255,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_counts() {
-        assert_eq!(acknowledgements(&[answer(0), answer(0)].concat()), Ok(2));
-        assert_eq!(acknowledgements(&[answer(0), answer(-1), answer(-2)].concat()), Err(Errno::EPERM));
-        assert_eq!(acknowledgements(&[]), Ok(0));
+    fn answers_are_told_apart() {
+        let read = answers(&[answer(1, 0), answer(2, -libc::EPERM)].concat()).unwrap();
+        assert_eq!(read, [Answer { message: 1, code: 0 }, Answer { message: 2, code: libc::EPERM }]);
+        assert_eq!(answers(&[]), Ok(Vec::new()));
+        assert_eq!(answers(&answer(1, 0)[..30]), Err(Errno::EBADMSG));
     }
 
     #[test]
     fn a_batch_is_framed_as_the_kernel_wants_it() {
         let mut batch = Batch::default();
-        batch.push(0, 0x400, 1, &Attributes::default().name(1, "t").nested(2, &Attributes::default().number(1, 7)));
+        batch.push(0, 0x400, 1, &expression("t", &Attributes::default().number(1, 7)));
         let message = batch.bytes.get(20..).unwrap();
         assert_eq!(u32::from_ne_bytes(*message.first_chunk().unwrap()) as usize, message.len());
         assert_eq!(message.get(4..6).unwrap(), (0x0a00_u16).to_ne_bytes());
@@ -182,7 +276,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_is_too_odd(bytes: Vec<u8>) {
-            let _ = acknowledgements(&bytes);
+            let _ = answers(&bytes);
         }
     }
 }

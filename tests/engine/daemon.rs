@@ -134,7 +134,7 @@ fn stop_gives_nested_containers_their_signal() -> Result<(), Failed> {
     }
     docker(&["stop", "--time", "60", &dind.name]).ok();
     assert_eq!(dind.wait(Duration::from_secs(5)), 0, "{}", dind.logs());
-    let helper = Container { name: super::docker::fresh_name("peek") };
+    let helper = Container { name: fresh_name("peek") };
     let image = image();
     let run =
         ["run", "--name", &helper.name, "--volumes-from", &dind.name, "--entrypoint", "cat", &image, "/shared/word"];
@@ -313,7 +313,7 @@ fn nested_containers_get_an_init_when_they_ask() -> Result<(), Failed> {
 fn certificates_are_used_where_they_are_given() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     super::certificates::write(folder.path())?;
-    let dind = Container { name: super::docker::fresh_name("tls") };
+    let dind = Container { name: fresh_name("tls") };
     let image = image();
     let create = ["create", "--privileged", "--label", "dindctl.test=1", "--name", &dind.name, &image];
     docker(&create).ok();

@@ -186,6 +186,10 @@ impl System for FakeKernel {
         self.files.remove(path).map(|_| ()).ok_or(Errno::ENOENT)
     }
 
+    fn link(&mut self, target: &Path, link: &Path) -> Result<(), Errno> {
+        self.record(format!("link {} {}", target.display(), link.display()))
+    }
+
     fn issue_certificates(&mut self) -> Result<u8, Errno> {
         self.record("certificates".into()).map(|()| 0)
     }

@@ -30,6 +30,7 @@ use crate::init::signals;
 use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig, Upkeep};
 use crate::init::state::SupervisorState;
 use crate::init::supervisor::Supervisor;
+use crate::prepare::firewall;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Told, Wants};
@@ -164,9 +165,13 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
     if let (Daemon::Ours(_), Place::Root) = (&daemon, place) {
         wants.tls = tls_wishes(launch, &arguments, &file)?;
     }
+    wants.firewall = Some(preparation::firewall_wishes(&launch.environment));
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
     let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
+    if firewall::makes_rules(&wants.told) {
+        services::tell_iptables(launch);
+    }
     let parts = match daemon {
         Daemon::Ours(_) => {
             ours(launch, &Ours { arguments, file, data_root, containerd_root, tls: wants.tls, applied })?

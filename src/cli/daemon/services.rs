@@ -21,7 +21,7 @@ use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{Diagnosis, LogFile, Milestone, Output, ServiceSpec, Sink, StopPlan};
 use crate::prepare::sockets::{self, Bound, SocketWishes};
 use crate::probe::Roots;
-use crate::sys::spawn::{Session, Spawn, find_program};
+use crate::sys::spawn::{Session, Spawn, find_program, spawn};
 
 /// Name of the daemon among the services.
 pub const DOCKERD: &str = "dockerd";
@@ -42,6 +42,18 @@ pub fn bind(launch: &Launch<'_>, addresses: &[String], group: Option<&str>, tls:
         launch.voice.say(Level::Warn, warning);
     }
     Ok(bound)
+}
+
+/// Has the chosen iptables print its version, as the official image does and logs are searched for. Nobody waits for it; the
+/// supervisor reaps it like every child.
+pub fn tell_iptables(launch: &Launch<'_>) {
+    let name = OsStr::new("iptables");
+    let Some(program) = find_program(name, launch.environment.get("PATH")) else { return };
+    let env = launch.environment.clone().into_pairs();
+    let line = Spawn { program, argv: vec![name.into(), "--version".into()], env, ..Spawn::default() };
+    if let Err(error) = spawn(&line) {
+        launch.voice.say(Level::Warn, &error.to_string());
+    }
 }
 
 /// containerd on our own configuration.

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::refusal::Refusal;
 use crate::exec::egress::{Policy, Verdict};
-use crate::sys::nfnetlink::{Attributes, Batch};
+use crate::sys::nfnetlink::{Attributes, Batch, Chain, expression};
 use crate::sys::spawn::Identity;
 
 /// Name of the table, and of its one chain.
@@ -30,7 +30,7 @@ const REGISTER: u32 = 1;
 
 /// Closes what the policy closes, or refuses the job. Afterwards the agent has lost the power to open it again.
 pub(super) fn close(policy: &Policy, identity: &Identity) -> Result<(), Refusal> {
-    batch(policy, identity.uid).commit().map_err(refusal)?;
+    batch(policy, identity.uid).commit().map_err(|refused| refusal(refused.errno))?;
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::drop(None, set, Capability::CAP_NET_ADMIN)
             .map_err(|error| Refusal::internal("egress", format!("cannot drop CAP_NET_ADMIN: {error}")))?;
@@ -52,19 +52,10 @@ fn refusal(errno: Errno) -> Refusal {
 /// The whole filter; `uid` is the program's.
 fn batch(policy: &Policy, uid: u32) -> Batch {
     let mut batch = Batch::default();
-    // NFT_MSG_NEWTABLE with NLM_F_CREATE and NLM_F_EXCL: nobody else has been here.
-    batch.push(0, 0x600, INET, &Attributes::default().name(1, TABLE));
-    // NFT_MSG_NEWCHAIN: hook NF_INET_LOCAL_OUT at the priority of a filter; what no rule decides is accepted.
-    let hook = Attributes::default().number(1, 3).number(2, 0);
-    let chain = Attributes::default().name(1, TABLE).name(3, CHAIN).nested(4, &hook).number(5, 1).name(7, "filter");
-    batch.push(3, 0x400, INET, &chain);
-
-    let mut rule = |expressions: &[Attributes]| {
-        let list = expressions.iter().fold(Attributes::default(), |list, expression| list.nested(1, expression));
-        let rule = Attributes::default().name(1, TABLE).name(2, CHAIN).nested(4, &list);
-        // NFT_MSG_NEWRULE with NLM_F_CREATE and NLM_F_APPEND.
-        batch.push(6, 0xc00, INET, &rule);
-    };
+    batch.table(INET, TABLE);
+    // NF_INET_LOCAL_OUT.
+    batch.chain(INET, TABLE, &Chain { name: CHAIN, kind: "filter", hook: 3, priority: 0 });
+    let mut rule = |expressions: &[Attributes]| batch.rule(INET, TABLE, CHAIN, expressions);
     // The sandbox itself, and with it the daemon's DNS server at 127.0.0.11.
     let mut loopback = [0_u8; 16];
     loopback.iter_mut().zip(b"lo").for_each(|(place, byte)| *place = *byte);
@@ -115,10 +106,6 @@ enum Meta {
 enum Base {
     Network = 1,
     Transport = 2,
-}
-
-fn expression(name: &str, data: &Attributes) -> Attributes {
-    Attributes::default().name(1, name).nested(2, data)
 }
 
 fn meta(key: Meta) -> Attributes {

@@ -26,7 +26,7 @@ use self::child::{child, run_steps};
 use self::memory::{open_null, prepare};
 
 pub use self::error::{SpawnError, Step};
-pub use self::search::find_program;
+pub use self::search::{DEFAULT_PATH, find_program};
 /// Where one of the three standard streams of a child leads.
 #[derive(Debug, Default)]
 pub enum Stdio {

@@ -1,0 +1,217 @@
+/*!
+Which of the kernel's two packet filters can do what dockerd needs, found out by doing it: chains of `filter` and `nat`,
+connection tracking, address types and masquerading, for IPv4 and IPv6.
+
+For `nf_tables` the kernel gets a table with such chains and rules and its removal in one batch, so it checks (and
+loads) everything, and nobody ever sees the table. (A batch that is refused at its end would do as well, but the kernel waits
+for all its CPUs before it forgets one: 10 ms instead of 0.1.) The older filter is only asked, and only when it matters: to ask
+makes its tables come into being.
+*/
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::{Roots, read};
+use crate::sys::module;
+use crate::sys::nfnetlink::{Attributes, Batch, Chain, Refused, compatible_target, expression};
+use crate::sys::spawn::find_program;
+use crate::sys::xtables::{self, Extension, Family};
+
+/// Why a filter cannot do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Problem {
+    /// What it cannot do.
+    pub what: &'static str,
+    /// What the kernel says.
+    pub errno: Errno,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no {}: {}", self.what, self.errno.desc())
+    }
+}
+
+/// What came of trying one filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// IPv4.
+    pub v4: Result<(), Problem>,
+    /// IPv6.
+    pub v6: Result<(), Problem>,
+}
+
+/// The operator's choice (`DOCKER_IPTABLES_LEGACY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Whatever works.
+    Any,
+    /// The older filter.
+    Legacy,
+    /// `nf_tables`.
+    Nft,
+}
+
+/// The programs that speak to the filters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Programs {
+    /// `iptables`, which dockerd runs.
+    pub iptables: Option<PathBuf>,
+    /// `iptables-legacy`, under its own name.
+    pub legacy: Option<PathBuf>,
+    /// Whether [`LEGACY_FOLDER`] has an `iptables`.
+    pub folder: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// What the operator chose.
+    pub choice: Choice,
+    /// `nf_tables`; `None` when it was not tried.
+    pub nft: Option<Trial>,
+    /// The older filter; `None` when it was not tried.
+    pub legacy: Option<Trial>,
+    /// Whether the older filter has rules in this network namespace.
+    pub legacy_rules: bool,
+    /// The programs.
+    pub programs: Programs,
+    /// `PATH`, in which they were looked for.
+    pub path: String,
+}
+
+/// Where images keep links named `iptables`, … to the older programs, as the official one does.
+pub const LEGACY_FOLDER: &str = "/usr/local/sbin/.iptables-legacy";
+
+/// What the messages of the trial are about.
+const PARTS: [&str; 7] = [
+    "nf_tables",
+    "nat chain",
+    "address types (nft_compat, xt_addrtype)",
+    "masquerading (nft_masq)",
+    "filter chain",
+    "connection tracking (nft_compat, xt_conntrack)",
+    "removal of a table",
+];
+
+/// Tries what has to be tried.
+pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
+    let legacy_rules = has_legacy_rules(roots);
+    let nft = (choice != Choice::Legacy).then(|| {
+        let first = nft();
+        if first.v4.is_ok() { first } else { after(&["nf_tables", "nft_compat"], nft) }
+    });
+    let nft_works = nft.is_some_and(|trial| trial.v4.is_ok());
+    let legacy = (choice == Choice::Legacy || legacy_rules || (choice == Choice::Any && !nft_works)).then(|| {
+        let first = legacy();
+        if first.v4.is_ok() {
+            first
+        } else {
+            after(&["ip_tables", "iptable_nat", "ip6_tables", "ip6table_nat"], legacy)
+        }
+    });
+    let find = |name: &str| find_program(OsStr::new(name), Some(path)).filter(|file| roots.resolve(file).exists());
+    let programs = Programs {
+        iptables: find("iptables"),
+        legacy: find("iptables-legacy"),
+        folder: roots.resolve(&Path::new(LEGACY_FOLDER).join("iptables")).exists(),
+    };
+    Firewall { choice, nft, legacy, legacy_rules, programs, path: path.to_string_lossy().into_owned() }
+}
+
+/// Once more, when the modules have been asked for. What they are for shows in the trial.
+fn after(modules: &[&str], trial: fn() -> Trial) -> Trial {
+    for name in modules {
+        if module::request(name).is_err() {
+            break;
+        }
+    }
+    trial()
+}
+
+/// Rules beyond the policies that every table has. Its tables are listed only where somebody has used them.
+fn has_legacy_rules(roots: &Roots) -> bool {
+    let tables = [(Family::V4, "ip_tables_names"), (Family::V6, "ip6_tables_names")];
+    tables.iter().any(|(family, list)| {
+        let names = read(&roots.own.join("net").join(list)).unwrap_or_default();
+        names.lines().any(|table| xtables::entries(*family, table).is_ok_and(|count| count > policies(table)))
+    })
+}
+
+/// Entries of an empty table: one for each of its chains, and the end.
+fn policies(table: &str) -> u32 {
+    match table {
+        "mangle" => 6,
+        "nat" => 5,
+        "raw" => 3,
+        // filter and security.
+        _ => 4,
+    }
+}
+
+fn nft() -> Trial {
+    Trial { v4: perform(Family::V4), v6: perform(Family::V6) }
+}
+
+fn perform(family: Family) -> Result<(), Problem> {
+    let refused = |refused: Refused| {
+        let what = PARTS.get(refused.message).copied().unwrap_or("answer that can be understood");
+        Problem { what, errno: refused.errno }
+    };
+    let number = family_number(family);
+    batch(number).commit().map_err(refused)?;
+    // A rule with this one is accepted only in a table named nat, which may be somebody's.
+    let masquerade = compatible_target(number, "MASQUERADE", 0);
+    masquerade.map_err(|errno| Problem { what: "masquerading (nft_compat, xt_MASQUERADE)", errno })
+}
+
+/// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+const fn family_number(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+/// What `iptables` makes of dockerd's rules, and its removal.
+fn batch(family: u8) -> Batch {
+    const TABLE: &str = "dindctl-trial";
+    // Revision 1: the destination is an address of this machine (`--dst-type LOCAL`).
+    let local = [0_u16, 1 << 2, 0, 0].map(u16::to_ne_bytes).concat();
+    let mut batch = Batch::default();
+    batch.table(family, TABLE);
+    // NF_INET_POST_ROUTING at the priority of source NAT, NF_INET_FORWARD at that of a filter.
+    batch.chain(family, TABLE, &Chain { name: "nat", kind: "nat", hook: 4, priority: 100 });
+    batch.rule(family, TABLE, "nat", &[match_of("addrtype", 1, &local)]);
+    batch.rule(family, TABLE, "nat", &[expression("masq", &Attributes::default())]);
+    batch.chain(family, TABLE, &Chain { name: "forward", kind: "filter", hook: 2, priority: 0 });
+    // Revision 3 with nothing to compare.
+    batch.rule(family, TABLE, "forward", &[match_of("conntrack", 3, &[0; 168])]);
+    batch.remove_table(family, TABLE);
+    batch
+}
+
+/// A match of the older filter, lent to `nf_tables`.
+fn match_of(name: &str, revision: u32, data: &[u8]) -> Attributes {
+    expression("match", &Attributes::default().name(1, name).number(2, revision).bytes(3, data))
+}
+
+fn legacy() -> Trial {
+    Trial { v4: ask(Family::V4), v6: ask(Family::V6) }
+}
+
+fn ask(family: Family) -> Result<(), Problem> {
+    let problem = |what| move |errno| Problem { what, errno };
+    for (table, what) in [("filter", "filter table"), ("nat", "nat table")] {
+        xtables::entries(family, table).map_err(problem(what))?;
+    }
+    for (kind, name, revision, what) in [
+        (Extension::Match, "addrtype", 1, "address types (xt_addrtype)"),
+        (Extension::Match, "conntrack", 3, "connection tracking (xt_conntrack)"),
+        (Extension::Target, "MASQUERADE", 0, "masquerading (xt_MASQUERADE)"),
+    ] {
+        xtables::extension(family, kind, name, revision).map_err(problem(what))?;
+    }
+    Ok(())
+}
