@@ -117,15 +117,16 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 
 fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let started = Instant::now();
-    // The agent lives inside an image of somebody else: no configuration, no argument of its own.
-    if argv.get(1).is_some_and(|word| word == crate::exec::container::AGENT_COMMAND) {
-        return crate::exec::agent::run(&crate::exec::agent::Options::default());
+    // The agent lives inside an image of somebody else: no configuration, no name of the program that means something.
+    if let [_, command, words @ ..] = argv.as_slice()
+        && command == crate::exec::container::AGENT_COMMAND
+    {
+        return agent::main(words);
     }
     let argv = protect(translate(argv));
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
     match argv.get(1..).unwrap_or_default() {
-        [command, words @ ..] if command == "agent" => return agent::main(words),
         [command, only] if command == "init" && only == "--version" => {
             say::result(init::TINI_VERSION);
             return 0;

@@ -152,7 +152,7 @@ fn builds_stay_inside() -> Result<(), Failed> {
                 .spawn()?;
             let pid = await_sleeper(&mark);
             assert_inside(&outer, &pid);
-            Command::new("kill").arg(&pid).status()?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse()?), nix::sys::signal::Signal::SIGTERM)?;
             let said = Said::from(build.wait_with_output()?);
             assert_ne!(said.code, 0, "the build ends with its killed command");
             // What BuildKit prints, and the classic builder does not.

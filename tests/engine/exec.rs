@@ -376,8 +376,8 @@ fn a_reader_that_stalls_does_not_stop_the_clock() -> Result<(), Failed> {
 }
 
 fn signal(child: &std::process::Child, name: &str) {
-    let pid = child.id().to_string();
-    Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().expect("signal");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal).expect("kill");
 }
 
 fn an_interrupt_cancels_and_cleans_up() -> Result<(), Failed> {

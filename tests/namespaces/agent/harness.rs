@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,29 +20,8 @@ const LIKE_A_CONTAINER: [&str; 4] =
 /// Nobody's ids, as every sandbox uses them.
 pub const NOBODY: u32 = 65534;
 
-/// The program under test, built once for this run of the tests.
-fn agent_program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--example", "agent"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.arg("--target-dir").arg(profile.parent().unwrap());
-        // What cargo tells a test about its own package would make build scripts believe that something changed.
-        for (name, _) in std::env::vars_os() {
-            let about_the_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-            if name.to_str().is_some_and(|name| about_the_test.iter().any(|start| name.starts_with(start))) {
-                build.env_remove(name);
-            }
-        }
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the agent cannot be built");
-        profile.join("examples/agent")
-    })
-}
+/// The program under test, which cargo has built for these tests.
+const AGENT: [&str; 2] = [env!("CARGO_BIN_EXE_dindctl"), "agent"];
 
 /// Why these tests cannot run here, if so.
 pub fn hindrance() -> Option<String> {
@@ -130,14 +108,17 @@ impl Agent {
     pub fn start_with(front: &[&str], options: &[&str]) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).args(front);
-        command.args(LIKE_A_CONTAINER).arg(agent_program()).args(options);
+        command.args(LIKE_A_CONTAINER).args(AGENT).args(options);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/root").env("FROM_IMAGE", "yes");
         Self::from_command(command)
     }
 
     /// An agent that is no PID 1: in the test's own namespaces.
     pub fn start_plain() -> Self {
-        Self::from_command(Command::new(agent_program()))
+        let [program, word] = AGENT;
+        let mut command = Command::new(program);
+        command.arg(word);
+        Self::from_command(command)
     }
 
     fn from_command(mut command: Command) -> Self {
