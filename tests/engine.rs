@@ -22,6 +22,8 @@ mod firewall;
 mod load;
 #[path = "engine/rootless.rs"]
 mod rootless;
+#[path = "engine/settings.rs"]
+mod settings;
 #[path = "engine/tls.rs"]
 mod tls;
 
@@ -57,6 +59,7 @@ fn main() {
         .chain(exec::CASES)
         .chain(egress::CASES)
         .chain(firewall::CASES)
+        .chain(settings::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));

@@ -7,6 +7,7 @@ use super::FAILED;
 use super::config::ConfigError;
 use super::say::{Voice, chain};
 use crate::engine::daemon_json::DaemonJsonError;
+use crate::engine::settings::Contradiction;
 use crate::engine::tls::MissingCertificate;
 use crate::prepare::PrepareError;
 use crate::prepare::sockets::SocketError;
@@ -57,6 +58,12 @@ impl From<ConfigError> for Failure {
 impl From<DaemonJsonError> for Failure {
     fn from(error: DaemonJsonError) -> Self {
         Self::of(&error, Some(error.hint()))
+    }
+}
+
+impl From<Contradiction> for Failure {
+    fn from(error: Contradiction) -> Self {
+        Self::of(&error, Some("say it in one place only".into()))
     }
 }
 

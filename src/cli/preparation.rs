@@ -15,7 +15,9 @@ use crate::engine::daemon_json::DaemonJson;
 use crate::engine::{containerd, dockerd};
 use crate::init::state::{STATE_PATH, SupervisorState};
 use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
-use crate::prepare::{self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, Plan, TmpWish, Told, Wants};
+use crate::prepare::{
+    self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, NetworkWishes, Plan, TmpWish, Told, Wants,
+};
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
 use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, find_program};
@@ -55,6 +57,11 @@ pub fn firewall_wishes(environment: &Environment) -> FirewallWishes {
     };
     let path = environment.get("PATH").map_or_else(|| DEFAULT_PATH.into(), OsStr::to_owned);
     FirewallWishes { choice, path }
+}
+
+/// What nested networks are to be like.
+pub fn network_wishes(config: &Config, environment: &Environment) -> NetworkWishes {
+    NetworkWishes { mtu: config.get("daemon.mtu").parse().ok(), path: firewall_wishes(environment).path }
 }
 
 fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
@@ -141,7 +148,8 @@ pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config
     let plan = wants(config, true, data_root, containerd_root).and_then(|wants| {
         let tls = certificates::wishes(environment, config)?;
         let firewall = Some(firewall_wishes(environment));
-        decide(&Wants { supervised, tls, firewall, told, ..wants }, environment)
+        let network = Some(network_wishes(config, environment));
+        decide(&Wants { supervised, tls, firewall, network, told, ..wants }, environment)
     });
     let plan = match plan {
         Ok(plan) => plan,

@@ -121,6 +121,16 @@ impl DaemonJson {
         self.map.get(key).and_then(Value::as_str)
     }
 
+    /// The file, whether it is there or not.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file sets `key` to.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.map.get(key)
+    }
+
     /// Whether the file sets `key`.
     pub fn sets(&self, key: &str) -> bool {
         self.map.contains_key(key)

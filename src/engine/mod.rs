@@ -13,5 +13,6 @@ pub mod diagnosis;
 pub mod dockerd;
 pub mod ping;
 pub mod rootlesskit;
+pub mod settings;
 pub mod socket;
 pub mod tls;

@@ -9,10 +9,12 @@ use super::wants::Wants;
 use crate::probe::capabilities::{self, Capabilities};
 use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
+use crate::probe::engine;
 use crate::probe::firewall::{self, Firewall};
 use crate::probe::limits::{self, Limit};
 use crate::probe::mountinfo::{self, Mount};
 use crate::probe::names;
+use crate::probe::network::{self, Network};
 use crate::probe::process::Identity;
 use crate::probe::storage::{self, Storage};
 use crate::probe::{ProbeError, Roots};
@@ -59,6 +61,10 @@ pub struct Facts {
     pub tls: Option<TlsFacts>,
     /// The packet filters, where dockerd will make rules.
     pub firewall: Option<Firewall>,
+    /// The network around, where nested ones will be made.
+    pub network: Option<Network>,
+    /// Major version of the engine, where something depends on it.
+    pub engine: Option<u32>,
     /// Whether `/sys/kernel/security` is there.
     pub securityfs_dir: bool,
 }
@@ -85,7 +91,12 @@ impl Facts {
             Vec::new()
         };
         let pid_files = if wants.daemon { pidfiles::find(roots, &mounts, &wants.pid_dirs) } else { Vec::new() };
+        let network = wants.network.as_ref().map(|_| network::look(roots));
+        let asks = network.as_ref().is_some_and(|found| super::network::asks_for_engine(found, wants));
+        let engine = wants.network.as_ref().filter(|_| asks).and_then(|wishes| engine::major(&wishes.path));
         Ok(Self {
+            network,
+            engine,
             cgroup,
             capabilities: capabilities::own(roots)?,
             open_files: limits::open_files(roots)?,

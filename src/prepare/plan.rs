@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::wants::Wants;
-use super::{cgroups, dirs, env, firewall, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2};
+use super::{
+    cgroups, dirs, env, firewall, network, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2,
+};
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
 pub const PLAN_SCHEMA: &str = "dindctl.plan/v1";
@@ -263,6 +265,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
         facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),
+        facts.network.iter().flat_map(|found| network::steps(found, facts.engine, wants)).collect(),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
         cgroups::steps(facts, wants),

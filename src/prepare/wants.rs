@@ -120,8 +120,19 @@ pub struct Wants {
     pub tls: Option<TlsWishes>,
     /// How to choose the packet filter; `None` where no daemon of ours needs one.
     pub firewall: Option<FirewallWishes>,
+    /// What nested networks are to be like; `None` where no daemon of ours makes any.
+    pub network: Option<NetworkWishes>,
     /// What dockerd is told already.
     pub told: Told,
+}
+
+/// What is asked for nested networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkWishes {
+    /// Largest packet, bytes; `None` for what the way out allows.
+    pub mtu: Option<u32>,
+    /// `PATH` of the daemon.
+    pub path: OsString,
 }
 
 /// What the choice of the packet filter depends on.
@@ -149,6 +160,7 @@ impl Default for Wants {
             rootless: false,
             tls: None,
             firewall: None,
+            network: None,
             told: Told::default(),
         }
     }

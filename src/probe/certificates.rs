@@ -216,6 +216,23 @@ fn read<T>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Conte
     }
 }
 
+/// Number of certificates in a bundle; an error says what is wrong with the text.
+pub fn authorities(text: &str) -> Result<usize, String> {
+    let mut count = 0;
+    for (index, pem) in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).enumerate() {
+        let number = index + 1;
+        let pem = pem.map_err(|error| format!("part {number} is no PEM: {error}"))?;
+        match pem.label.as_str() {
+            "CERTIFICATE" | "TRUSTED CERTIFICATE" => {}
+            label if label.contains("PRIVATE KEY") => return Err(format!("part {number} is a private key")),
+            label => return Err(format!("part {number} is a {label} and no certificate")),
+        }
+        pem.parse_x509().map_err(|error| format!("part {number} is no certificate: {error}"))?;
+        count += 1;
+    }
+    if count == 0 { Err("it holds no certificate".into()) } else { Ok(count) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -266,5 +283,16 @@ mod tests {
         std::fs::write(folder.path().join("ca/cert.pem"), "").unwrap();
         let found = look(folder.path());
         assert!(found.ca_cert.is_missing() && found.server.is_empty() && found.unwritable.is_none());
+    }
+
+    #[test]
+    fn a_bundle_is_counted_and_nothing_else_passes() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        assert_eq!(authorities(&format!("# one\n{pem}\n{pem}")), Ok(2));
+        assert_eq!(authorities("hello"), Err("it holds no certificate".into()));
+        assert_eq!(authorities(&key.serialize_pem()), Err("part 1 is a private key".into()));
+        let broken = pem.replace('M', "A");
+        assert!(authorities(&format!("{pem}\n{broken}")).unwrap_err().starts_with("part 2 "));
     }
 }

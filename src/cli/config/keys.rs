@@ -4,6 +4,7 @@ line and `config show` read this one table.
 */
 use std::time::Duration;
 
+use crate::engine::settings;
 use crate::exec::egress;
 use crate::prepare::tls::KeyKind;
 
@@ -92,6 +93,72 @@ pub const KEYS: &[Key] = &[
         "nested containers outlive the daemon: auto (off in swarm mode), on or off",
         |value| one_of(value, &["auto", "on", "off"]),
     ),
+    key(
+        "daemon.registry_mirrors",
+        "DINDCTL_REGISTRY_MIRRORS",
+        "",
+        "mirrors of Docker Hub, https://HOST[:PORT], separated by commas",
+        |value| list(value).try_for_each(|text| settings::mirror(text).map(drop)),
+    ),
+    key(
+        "daemon.insecure_registries",
+        "DINDCTL_INSECURE_REGISTRIES",
+        "",
+        "registries without TLS, HOST[:PORT] or CIDR, separated by commas",
+        |value| list(value).try_for_each(|text| settings::insecure_registry(text).map(drop)),
+    ),
+    key(
+        "daemon.dns",
+        "DINDCTL_DNS",
+        "",
+        "name servers of nested containers, separated by commas; empty for those of this container",
+        |value| list(value).try_for_each(|text| settings::name_server(text).map(drop)),
+    ),
+    key(
+        "daemon.dns_search",
+        "DINDCTL_DNS_SEARCH",
+        "",
+        "domains that nested containers look for short names in, separated by commas",
+        any,
+    ),
+    key(
+        "daemon.mtu",
+        "DINDCTL_MTU",
+        "",
+        "largest packet of nested networks, bytes; empty for what the way out allows",
+        |value| if value.is_empty() { Ok(()) } else { settings::mtu(value).map(drop) },
+    ),
+    key(
+        "daemon.bip",
+        "DINDCTL_BIP",
+        "",
+        "address and prefix of the default bridge (172.30.0.1/16); empty for a network that is free",
+        |value| if value.is_empty() { Ok(()) } else { settings::bridge(value).map(drop) },
+    ),
+    key(
+        "daemon.address_pools",
+        "DINDCTL_ADDRESS_POOLS",
+        "",
+        "networks that nested ones are cut from: base=172.30.0.0/16,size=24, separated by semicolons",
+        |value| pools(value).try_for_each(|text| settings::pool(text).map(drop)),
+    ),
+    key(
+        "daemon.storage_driver",
+        "DINDCTL_STORAGE_DRIVER",
+        "",
+        "storage driver of images and containers; empty for the engine's own choice",
+        |value| match value.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '-') {
+            None => Ok(()),
+            Some(c) => Err(format!("{c:?} cannot be part of a driver's name")),
+        },
+    ),
+    key(
+        "daemon.ca_file",
+        "DINDCTL_CA_FILE",
+        "",
+        "PEM file of authorities that the daemon trusts for registries, besides those of the image",
+        absolute_or_empty,
+    ),
     key("tls.key", "DINDCTL_TLS_KEY", "ecdsa", "kind of new keys: ecdsa (P-256) or rsa (4096 bits)", |value| {
         one_of(value, &KeyKind::NAMES)
     }),
@@ -156,6 +223,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
 #[allow(clippy::unnecessary_wraps)]
 fn any(_: &str) -> Result<(), String> {
     Ok(())
+}
+
+/// The members of a list of pools, each of which has a comma.
+pub fn pools(value: &str) -> impl Iterator<Item = &str> {
+    value.split(';').map(str::trim).filter(|member| !member.is_empty())
 }
 
 /// The members of a list: separated by commas, without the white space around them.

@@ -317,7 +317,7 @@ mod tests {
     fn variables_of_orchestrators_are_no_error_and_near_misses_are_said() {
         let config = Config::from_parts(
             None,
-            &env(&[("DINDCTL_PORT", "tcp://1"), ("DINDCTL_BIN", "/x"), ("DINDCTL_LISTN", "x")]),
+            &env(&[("DINDCTL_PORT", "tcp://1"), ("DINDCTL_SERVICE_HOST", "/x"), ("DINDCTL_LISTN", "x")]),
         )
         .unwrap();
         assert_eq!(config.warnings, ["unknown variable DINDCTL_LISTN is ignored; did you mean DINDCTL_LISTEN?"]);

@@ -9,6 +9,8 @@ mod files;
 mod renewal;
 mod rootless;
 mod services;
+mod settings;
+mod trust;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -24,6 +26,7 @@ use super::say::{Level, Voice};
 use super::{Environment, certificates, places, preparation};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
+use crate::engine::settings::{Setting, contradiction};
 use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
@@ -149,6 +152,8 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
         Daemon::Explicit(line) => DaemonArguments::parse(line.iter().skip(1).cloned()),
     };
     let file = DaemonJson::read(Path::new("/"), &arguments)?;
+    let settings = settings::of(launch.config);
+    contradiction(&file, &arguments, &settings)?;
     let told = arguments.data_root.is_some() || file.sets("data-root");
     let rootless = place == Place::Namespace;
     let usual = if rootless && !told { places::user_data_root(&launch.environment) } else { None };
@@ -156,7 +161,8 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
     // In a namespace only the user's own folders can be written.
     let containerd_root = if rootless { data_root.join(containerd::MANAGED) } else { containerd::root(&data_root) };
     let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
-    let mut wants = Wants { told: Told::new(file.told(&arguments)), rootless, ..wants };
+    let all = file.told(&arguments).chain(settings.iter().map(|set| (set.key.to_owned(), set.value.clone())));
+    let mut wants = Wants { told: Told::new(all), rootless, ..wants };
     if rootless {
         // dockerd's pid file outlives the namespace, and its number means somebody else in the next one.
         wants.pid_dirs.push(places::runtime_dir(&launch.environment));
@@ -166,15 +172,20 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
         wants.tls = tls_wishes(launch, &arguments, &file)?;
     }
     wants.firewall = Some(preparation::firewall_wishes(&launch.environment));
+    wants.network = Some(preparation::network_wishes(launch.config, &launch.environment));
+    let trusted = trust::bundle(launch)?;
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
     let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
+    if let Some(trusted) = trusted {
+        trust::install(launch, &trusted)?;
+    }
     if firewall::makes_rules(&wants.told) {
         services::tell_iptables(launch);
     }
     let parts = match daemon {
         Daemon::Ours(_) => {
-            ours(launch, &Ours { arguments, file, data_root, containerd_root, tls: wants.tls, applied })?
+            ours(launch, &Ours { arguments, file, settings, data_root, containerd_root, tls: wants.tls, applied })?
         }
         Daemon::Explicit(line) => explicit(launch, line, &applied)?,
     };
@@ -185,6 +196,7 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
 struct Ours {
     arguments: DaemonArguments,
     file: DaemonJson,
+    settings: Vec<Setting>,
     data_root: PathBuf,
     containerd_root: PathBuf,
     tls: Option<TlsWishes>,
@@ -193,13 +205,14 @@ struct Ours {
 
 /// dockerd with our defaults: sockets, merged configuration and containerd are ours.
 fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
-    let Ours { arguments, file, data_root, containerd_root, tls, applied } = known;
+    let Ours { arguments, file, settings, data_root, containerd_root, tls, applied } = known;
     let live_restore = match launch.config.get("daemon.live_restore") {
         "on" => Some(true),
         "off" => Some(false),
         _ => None,
     };
-    let options = applied.daemon_options.clone();
+    let mut options = applied.daemon_options.clone();
+    options.extend(settings.iter().map(|setting| (setting.key.to_owned(), setting.value.clone())));
     let decided = Decided { live_restore, swarm: is_swarm_member(data_root), options };
     let merged = file.merge(arguments, &decided)?;
     let (certificates, tcp) = api_security(launch, arguments, file)?;

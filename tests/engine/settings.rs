@@ -1,0 +1,168 @@
+//! Settings of nested networks and registries, as nested containers and clients see them.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use super::docker::{Container, docker, fresh_name, image};
+
+type Case = fn() -> Result<(), Failed>;
+
+/// The cases of this file.
+pub const CASES: &[(&str, Case)] = &[
+    ("settings::registries_and_name_servers_reach_the_daemon", registries_and_name_servers_reach_the_daemon),
+    ("settings::nested_networks_fit_the_way_out", nested_networks_fit_the_way_out),
+    ("settings::nested_networks_avoid_those_around", nested_networks_avoid_those_around),
+    ("settings::authorities_are_trusted_by_the_daemon", authorities_are_trusted_by_the_daemon),
+    ("settings::contradictions_end_before_anything_is_changed", contradictions_end_before_anything_is_changed),
+];
+
+const IMAGE: &str = "debian:trixie-slim";
+
+/// A network that goes with the test.
+struct Network(String);
+
+impl Network {
+    fn new(options: &[&str]) -> Self {
+        let name = fresh_name("net");
+        let create = ["network", "create", "--label", "dindctl.test=1"];
+        docker(&[&create[..], options, &[name.as_str()]].concat()).ok();
+        Self(name)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = docker(&["network", "rm", &self.0]);
+    }
+}
+
+fn registries_and_name_servers_reach_the_daemon() -> Result<(), Failed> {
+    let dind = Container::dind(
+        "settings",
+        &[
+            "--env=DINDCTL_REGISTRY_MIRRORS=https://mirror.example, http://10.9.8.7:5000",
+            "--env=DINDCTL_INSECURE_REGISTRIES=registry.local:5000,10.9.0.0/16",
+            "--env=DINDCTL_DNS=10.9.8.7",
+            "--env=DINDCTL_DNS_SEARCH=corp.example",
+            "--env=DINDCTL_BIP=10.77.0.1/24",
+            "--env=DINDCTL_ADDRESS_POOLS=base=10.78.0.0/16,size=28",
+        ],
+    );
+    let info: Value =
+        serde_json::from_str(&dind.exec(&["docker", "info", "--format", "{{json .RegistryConfig}}"]).ok())?;
+    assert_eq!(info["Mirrors"], serde_json::json!(["https://mirror.example/", "http://10.9.8.7:5000/"]), "{info}");
+    assert!(info["IndexConfigs"]["registry.local:5000"]["Secure"] == false, "{info}");
+    assert!(info["InsecureRegistryCIDRs"].to_string().contains("10.9.0.0/16"), "{info}");
+    dind.load(IMAGE);
+    let resolv = dind.exec(&["docker", "run", "--rm", IMAGE, "cat", "/etc/resolv.conf"]).ok();
+    assert!(resolv.contains("nameserver 10.9.8.7") && resolv.contains("corp.example"), "{resolv}");
+    let subnet = |name: &str| {
+        dind.exec(&["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", name]).ok()
+    };
+    assert_eq!(subnet("bridge"), "10.77.0.0/24");
+    dind.exec(&["docker", "network", "create", "own"]).ok();
+    assert!(subnet("own").starts_with("10.78.0.") && subnet("own").ends_with("/28"), "{}", subnet("own"));
+    Ok(())
+}
+
+fn nested_networks_fit_the_way_out() -> Result<(), Failed> {
+    let network = Network::new(&["--opt", "com.docker.network.driver.mtu=1400"]);
+    let dind = Container::dind("settings", &["--network", &network.0]);
+    dind.load(IMAGE);
+    dind.exec(&["docker", "network", "create", "own"]).ok();
+    for name in ["bridge", "own"] {
+        let mtu = ["docker", "run", "--rm", "--network", name, IMAGE, "cat", "/sys/class/net/eth0/mtu"];
+        assert_eq!(dind.exec(&mtu).ok(), "1400", "{name}");
+    }
+    Ok(())
+}
+
+/// The network that dockerd takes first is taken here, on purpose.
+fn nested_networks_avoid_those_around() -> Result<(), Failed> {
+    let dind = Container::start(
+        "settings",
+        &["--privileged", "--env=DOCKER_TLS_CERTDIR=", "--entrypoint=sh"],
+        &[
+            "-c",
+            "ip link add vpn type veth peer name vpn1 && ip addr add 172.17.0.9/16 dev vpn && ip link set vpn up && exec dindctl entrypoint",
+        ],
+    );
+    dind.wait_healthy(Duration::from_secs(60));
+    let subnet = ["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge"];
+    assert!(!dind.exec(&subnet).ok().starts_with("172.17."), "{}", dind.exec(&subnet).ok());
+    Ok(())
+}
+
+fn authorities_are_trusted_by_the_daemon() -> Result<(), Failed> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = authority.self_signed(&key)?.pem();
+    let issuer = rcgen::Issuer::new(authority, key);
+    let server_key = rcgen::KeyPair::generate()?;
+    let server = rcgen::CertificateParams::new(vec!["203.0.113.20".to_owned()])?.signed_by(&server_key, &issuer)?.pem();
+    let folder = tempfile::tempdir()?;
+    for (name, text) in [("ca.pem", ca), ("cert.pem", server), ("key.pem", server_key.serialize_pem())] {
+        std::fs::write(folder.path().join(name), text)?;
+    }
+    // No registry, but what it says comes only after its certificate has been accepted.
+    let serve = "ip addr add 203.0.113.20/32 dev lo && \
+        exec openssl s_server -accept 5443 -cert /x/cert.pem -key /x/key.pem -www";
+    let pull = |options: &[&str]| {
+        let name = fresh_name("trust");
+        let dind = Container { name };
+        let create = ["create", "--label=dindctl.test=1", "--privileged", "--env=DOCKER_TLS_CERTDIR="];
+        docker(&[&create[..], options, &["--name", &dind.name, &image()]].concat()).ok();
+        docker(&["cp", &folder.path().display().to_string(), &format!("{}:/x", dind.name)]).ok();
+        docker(&["start", &dind.name]).ok();
+        dind.wait_healthy(Duration::from_secs(60));
+        docker(&["exec", "--detach", &dind.name, "sh", "-c", serve]).ok();
+        std::thread::sleep(Duration::from_millis(500));
+        let said = dind.sh("timeout 10 docker pull 203.0.113.20:5443/x:y").err;
+        (said.contains("certificate signed by unknown authority"), dind.logs() + &said)
+    };
+    let (refused, said) = pull(&[]);
+    assert!(refused, "{said}");
+    let (refused, said) = pull(&["--env=DINDCTL_CA_FILE=/x/ca.pem"]);
+    assert!(!refused, "{said}");
+    Ok(())
+}
+
+fn contradictions_end_before_anything_is_changed() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let docker_folder = folder.path().join("docker");
+    std::fs::create_dir(&docker_folder)?;
+    let refused_with = |file: &str, options: &[&str], arguments: &[&str], words: &[&str]| {
+        let dind = Container { name: fresh_name("contradiction") };
+        let begin =
+            ["create", "--label=dindctl.test=1", "--privileged", "--env=DOCKER_TLS_CERTDIR=", "--name", &dind.name];
+        docker(&[&begin[..], options, &[&image()], arguments].concat()).ok();
+        if !file.is_empty() {
+            std::fs::write(docker_folder.join("daemon.json"), file).expect("a folder of our own");
+            docker(&["cp", &docker_folder.display().to_string(), &format!("{}:/etc", dind.name)]).ok();
+        }
+        let said = docker(&["start", "--attach", &dind.name]);
+        assert_eq!(said.code, 125, "{}{}", said.out, said.err);
+        let first = said.err.lines().next().unwrap_or_default();
+        assert!(first.starts_with("dindctl: error: ") && words.iter().all(|word| first.contains(word)), "{}", said.err);
+        assert!(said.err.contains("dindctl: hint: "), "{}", said.err);
+    };
+    let refused = |options: &[&str], arguments: &[&str], words: &[&str]| refused_with("", options, arguments, words);
+    refused(
+        &["--env=DINDCTL_DNS=10.0.0.1"],
+        &["--dns=10.0.0.2"],
+        &["DINDCTL_DNS (10.0.0.1)", "flag for dns (10.0.0.2)"],
+    );
+    let file = r#"{"bip": "10.1.0.1/24", "debug": true}"#;
+    let found = "/etc/docker/daemon.json (bip: \"10.1.0.1/24\")";
+    refused_with(file, &["--env=DINDCTL_BIP=10.2.0.1/24"], &[], &["DINDCTL_BIP", found]);
+    refused_with(file, &[], &["--debug"], &["flag for debug", "/etc/docker/daemon.json (debug: true)"]);
+    refused(&["--env=DINDCTL_MTU=1"], &[], &["`1`", "DINDCTL_MTU", "68 to 65535"]);
+    refused(&["--env=DINDCTL_DNS=127.0.0.11"], &[], &["DINDCTL_DNS", "nested container itself"]);
+    refused(&["--env=DINDCTL_REGISTRY_MIRRORS=https://u:secret@m"], &[], &["DINDCTL_REGISTRY_MIRRORS", "without user"]);
+    refused(&["--env=DINDCTL_CA_FILE=/nowhere.pem"], &[], &["/nowhere.pem", "DINDCTL_CA_FILE", "No such file"]);
+    refused(&["--env=DINDCTL_CA_FILE=/etc/hostname"], &[], &["/etc/hostname", "holds no certificate"]);
+    Ok(())
+}
