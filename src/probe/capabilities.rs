@@ -2,6 +2,7 @@
 The capabilities of this process, from `/proc/PID/status` (proc(5)): readable without a system call, in any root.
 */
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use caps::Capability;
 
@@ -42,12 +43,16 @@ impl Capabilities {
 /// The capabilities of the own process.
 pub fn own(roots: &Roots) -> Result<Capabilities, ProbeError> {
     let path = roots.own.join("status");
-    let text = read(&path)?;
+    parse(&read(&path)?, &path)
+}
+
+/// Reads the sets from a `status` file (proc(5)); `path` is for errors.
+pub fn parse(text: &str, path: &Path) -> Result<Capabilities, ProbeError> {
     let set = |key: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         let bits = value.and_then(|hex| u64::from_str_radix(hex, 16).ok());
         bits.map(names).ok_or_else(|| ProbeError::Parse {
-            path: path.clone(),
+            path: path.to_owned(),
             what: "a set of capabilities is missing",
             line: key.into(),
         })

@@ -30,7 +30,8 @@ pub fn open_files_ceiling(roots: &Roots) -> Result<u64, ProbeError> {
     text.trim().parse().map_err(|_| ProbeError::Parse { path, what: "a number is expected", line: text })
 }
 
-fn parse(text: &str, name: &str, path: &Path) -> Result<Limit, ProbeError> {
+/// Reads one limit from a `limits` file (proc(5)); `path` is for errors.
+pub fn parse(text: &str, name: &str, path: &Path) -> Result<Limit, ProbeError> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let fail = || ProbeError::Parse { path: path.into(), what: "a limit is missing", line: name.into() };
     let mut fields = line.ok_or_else(fail)?.split_whitespace();

@@ -55,7 +55,7 @@ pub fn look(roots: &Roots) -> Network {
 }
 
 /// `/proc/net/route`: addresses are hexadecimal, in the order of the network on a machine of the other order.
-fn routes(text: &str) -> Vec<Route> {
+pub fn routes(text: &str) -> Vec<Route> {
     let address = |field: &str| Some(Ipv4Addr::from(u32::from_str_radix(field, 16).ok()?.to_ne_bytes()));
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -74,7 +74,7 @@ fn routes(text: &str) -> Vec<Route> {
 }
 
 /// The `nameserver` lines of resolv.conf(5), without the zones of link-local addresses.
-fn name_servers(text: &str) -> Vec<IpAddr> {
+pub fn name_servers(text: &str) -> Vec<IpAddr> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         if words.next() != Some("nameserver") {

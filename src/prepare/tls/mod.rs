@@ -8,7 +8,7 @@ are issued again only when they would not do any longer.
 */
 mod decide;
 mod issue;
-mod san;
+pub mod san;
 pub mod step;
 mod store;
 #[cfg(test)]
