@@ -45,12 +45,17 @@ HAND = {
     "tcp": HAND_CONTAINERD + f"--host unix://{API} --host tcp://0.0.0.0:2375 --tls=false",
 }
 
+PARTS = ["start", "stop", "prepare", "certificates", "health", "idle", "exec", "output"]
+
 # name: (title, unit, ours, reference, goal as factor of the reference, goal as addition, unit of the addition is `unit`)
 GOALS = {
     ("start tcp", "official"): (1 / 25, 0),
     ("start unix", "by hand"): (1.05, 5),
     ("start tcp", "by hand"): (1.05, 5),
     ("prepare", "official"): (1 / 10, 0),
+    ("prepare, new certificates", "official"): (1 / 10, 0),
+    ("prepare, new certificates", None): (None, 30),
+    ("prepare, certificates there", "official"): (1 / 10, 0),
     ("health wall", "docker info"): (1 / 15, 0),
     ("health cpu", "docker info"): (1 / 15, 0),
     ("health memory", None): (None, 5000),
@@ -121,9 +126,10 @@ class Container:
     def __init__(self, engine, bench, image, environment=(), entrypoint=None, command=None):
         self.engine = engine
         self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=bench.shared))
+        env = {"DOCKER_HOST": f"unix://{API}", "DOCKER_TLS_CERTDIR": ""} | dict(environment)
         body = {
             "Image": image,
-            "Env": [f"DOCKER_HOST=unix://{API}", "DOCKER_TLS_CERTDIR=", *environment],
+            "Env": [f"{name}={value}" for name, value in env.items()],
             "HostConfig": {"Privileged": True, "Binds": [f"{self.folder}:/run/api"]},
             "Labels": {"dindctl.bench": str(os.getpid())},
             "Healthcheck": {"Test": ["NONE"]},
@@ -264,6 +270,37 @@ class Bench:
         finally:
             container.remove()
 
+    def certificates(self):
+        """The preparation with TLS: the first start, which makes certificates, and a later one, which finds them."""
+        names = ("prepare, new certificates", "prepare, certificates there")
+        for _ in range(self.options.runs):
+            tls = {"DOCKER_HOST": "", "DOCKER_TLS_CERTDIR": "/certs"}
+            container = Container(self.engine, self, self.options.image, environment=tls)
+            try:
+                for name in names:
+                    self.engine.call("POST", f"/containers/{container.id}/start")
+                    container.shell("dindctl health --wait 60s")
+                    self.add(name, "dindctl", "ms", self.prepare_ms(container))
+                    container.stop()
+            finally:
+                container.remove()
+        if self.official:
+            container = Container(self.engine, self, self.official, entrypoint=["sleep", "infinity"], command=[])
+            try:
+                self.engine.call("POST", f"/containers/{container.id}/start")
+                container.shell("printf '#!/bin/sh\\nexit 0\\n' >/usr/local/bin/dockerd; chmod +x /usr/local/bin/dockerd")
+                for _ in range(self.options.runs):
+                    for name, before in zip(names, ("rm -rf /certs/*", "true")):
+                        out = container.shell(
+                            f"{before}; umount /tmp 2>/dev/null; export DOCKER_TLS_CERTDIR=/certs DOCKER_HOST=; "
+                            "s=$EPOCHREALTIME; dockerd-entrypoint.sh >/dev/null 2>&1; e=$EPOCHREALTIME; "
+                            "echo $((${e/./} - ${s/./}))"
+                        )
+                        self.add(name, "official", "ms", int(out) / 1000)
+            finally:
+                container.remove()
+        self.progress("certificates")
+
     def inner(self):
         """A dind that stays, with the images in it and GNU time at hand."""
         container = Container(self.engine, self, self.options.image)
@@ -354,16 +391,17 @@ class Bench:
         self.progress("output")
 
     def run(self):
-        wanted = set(self.options.only or ["start", "stop", "prepare", "health", "idle", "exec", "output"])
+        wanted = set(self.options.only or PARTS)
         if wanted & {"start", "stop", "prepare"}:
             self.guard("start over TCP", self.start_and_stop, "tcp")
             self.guard("start over unix", self.start_and_stop, "unix")
         if "prepare" in wanted:
             self.guard("preparation of the official scripts", self.prepare_official)
+        if "certificates" in wanted:
+            self.guard("certificates", self.certificates)
         inside = [(name, getattr(self, name)) for name in ("health", "idle", "exec", "output") if name in wanted]
         if inside:
             self.guard("inside one dind", self.inside, inside)
-        self.notes.append("TLS: left out (no certificates are made yet)")
 
     def inside(self, measurements):
         container = self.inner()
@@ -471,7 +509,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--repo", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--only", action="append", choices=["start", "stop", "prepare", "health", "idle", "exec", "output"])
+    parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--official-scripts", metavar="DIR")
     parser.add_argument("--image", required=True)
     parser.add_argument("--out")

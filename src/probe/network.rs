@@ -67,7 +67,7 @@ pub fn routes(text: &str) -> Vec<Route> {
         if flags & 0x0201 != 0x0001 {
             return None;
         }
-        let network = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
+        let network = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?.trunc();
         Some(Route { device: (*device).to_owned(), network, metric: metric.parse().ok()? })
     };
     text.lines().skip(1).filter_map(line).collect()
@@ -105,6 +105,15 @@ lo\t0000000A\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0
         let networks: Vec<String> =
             routes(TABLE).iter().map(|route| format!("{} {}", route.device, route.network)).collect();
         assert_eq!(networks, ["eth0 0.0.0.0/0", "tun0 0.0.0.0/0", "eth0 172.17.0.0/16"]);
+    }
+
+    /// Found by fuzzing: a destination with bits behind its mask.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_destination_is_a_network() {
+        let found = routes("head\neth0\t020C0000\t0\t0001\t0\t0\t0\t00FFFFFF\n");
+        assert!(found.iter().all(|route| route.network.trunc() == route.network), "{found:?}");
+        assert_eq!(found.len(), 1);
     }
 
     #[test]
