@@ -63,8 +63,8 @@ pub struct Facts {
     pub firewall: Option<Firewall>,
     /// The network around, where nested ones will be made.
     pub network: Option<Network>,
-    /// Major version of the engine, where something depends on it.
-    pub engine: Option<u32>,
+    /// Whether the engine knows [defaults for all networks](super::network::DEFAULTS), where something depends on it.
+    pub network_defaults: Option<bool>,
     /// Whether `/sys/kernel/security` is there.
     pub securityfs_dir: bool,
 }
@@ -93,10 +93,14 @@ impl Facts {
         let pid_files = if wants.daemon { pidfiles::find(roots, &mounts, &wants.pid_dirs) } else { Vec::new() };
         let network = wants.network.as_ref().map(|_| network::look(roots));
         let asks = network.as_ref().is_some_and(|found| super::network::asks_for_engine(found, wants));
-        let engine = wants.network.as_ref().filter(|_| asks).and_then(|wishes| engine::major(&wishes.path));
+        let network_defaults = wants
+            .network
+            .as_ref()
+            .filter(|_| asks)
+            .and_then(|wishes| engine::understands(&wishes.path, super::network::DEFAULTS));
         Ok(Self {
             network,
-            engine,
+            network_defaults,
             cgroup,
             capabilities: capabilities::own(roots)?,
             open_files: limits::open_files(roots)?,

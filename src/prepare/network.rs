@@ -12,19 +12,19 @@ use crate::probe::network::{Link, Network};
 
 /// Largest packet of dockerd's bridges, bytes, unless it is told another.
 const USUAL: u32 = 1500;
-/// The first engine that knows `default-network-opts`; earlier ones refuse to start with it.
-const KNOWS_DEFAULTS: u32 = 24;
+/// The option for the defaults of all networks. Engines before 24 do not know it and refuse to start with it.
+pub const DEFAULTS: &str = "default-network-opt";
 
-/// The steps. `engine` is the major version, where it was asked for.
-pub fn steps(found: &Network, engine: Option<u32>, wants: &Wants) -> Vec<Step> {
+/// The steps. `defaults` says whether dockerd knows [`DEFAULTS`], where it matters and could be found out.
+pub fn steps(found: &Network, defaults: Option<bool>, wants: &Wants) -> Vec<Step> {
     let asked = wants.network.as_ref().and_then(|wishes| wishes.mtu);
-    let mut steps = mtu(found.uplink.as_ref(), asked, engine, &wants.told);
+    let mut steps = mtu(found.uplink.as_ref(), asked, defaults, &wants.told);
     steps.extend(bridge(found, &wants.told));
     steps.push(names(found, &wants.told));
     steps
 }
 
-/// Whether the version of the engine matters.
+/// Whether it matters what the engine knows.
 pub fn asks_for_engine(found: &Network, wants: &Wants) -> bool {
     wanted(found.uplink.as_ref(), wants.network.as_ref().and_then(|wishes| wishes.mtu)).is_some()
 }
@@ -35,7 +35,7 @@ fn wanted(uplink: Option<&Link>, asked: Option<u32>) -> Option<u32> {
     asked.or_else(|| uplink?.mtu.filter(|mtu| *mtu < USUAL))
 }
 
-fn mtu(uplink: Option<&Link>, asked: Option<u32>, engine: Option<u32>, told: &Told) -> Vec<Step> {
+fn mtu(uplink: Option<&Link>, asked: Option<u32>, defaults: Option<bool>, told: &Told) -> Vec<Step> {
     let found = match (uplink, asked) {
         (_, Some(asked)) => format!("{asked} bytes by setting"),
         (Some(Link { name, mtu: Some(mtu) }), None) => format!("{mtu} bytes on {name}"),
@@ -48,9 +48,9 @@ fn mtu(uplink: Option<&Link>, asked: Option<u32>, engine: Option<u32>, told: &To
     let Some(mtu) = wanted(uplink, asked) else { return vec![step] };
     let own = Step::nothing("network.mtu.own", "packet size of other nested networks", found, reason);
     let bridge = if told.sets("mtu") { step } else { step.does(option("mtu", json!(mtu))) };
-    let own = match engine {
+    let own = match defaults {
         _ if told.sets("default-network-opts") => own,
-        Some(version) if version >= KNOWS_DEFAULTS => {
+        Some(true) => {
             let options = json!({"bridge": {"com.docker.network.driver.mtu": mtu.to_string()}});
             own.does(option("default-network-opts", options))
         }
@@ -131,8 +131,8 @@ mod tests {
         Wants { network, told, ..Wants::default() }
     }
 
-    fn options(found: &Network, engine: Option<u32>, wants: &Wants) -> Vec<String> {
-        let steps = steps(found, engine, wants);
+    fn options(found: &Network, defaults: Option<bool>, wants: &Wants) -> Vec<String> {
+        let steps = steps(found, defaults, wants);
         let set = |step: Step| match step.action {
             Action::SetDaemonOption { key, value } => Some(format!("{key}={value}")),
             _ => None,
@@ -149,13 +149,13 @@ mod tests {
     #[case::by_setting(9001, Some(1400), &BOTH)]
     fn nested_networks_fit_the_way_out(#[case] mtu: u32, #[case] asked: Option<u32>, #[case] want: &[&str]) {
         let wants = wants(asked, &[]);
-        assert_eq!(options(&found(mtu), Some(26), &wants), want);
+        assert_eq!(options(&found(mtu), Some(true), &wants), want);
         assert_eq!(asks_for_engine(&found(mtu), &wants), !want.is_empty());
     }
 
     #[test]
     fn an_old_engine_is_not_told_what_it_refuses() {
-        assert_eq!(options(&found(1400), Some(20), &wants(None, &[])), ["mtu=1400"]);
+        assert_eq!(options(&found(1400), Some(false), &wants(None, &[])), ["mtu=1400"]);
         assert_eq!(options(&found(1400), None, &wants(None, &[])), ["mtu=1400"]);
         let warned = steps(&found(1400), None, &wants(None, &[]));
         assert!(warned.iter().any(|step| matches!(step.action, Action::Warn { .. })));
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_dockerd_is_told_stays() {
         let told = wants(None, &[("mtu", json!(1300)), ("default-network-opts", json!({}))]);
-        assert!(options(&found(1400), Some(26), &told).is_empty());
+        assert!(options(&found(1400), Some(true), &told).is_empty());
     }
 
     #[rstest]

@@ -265,7 +265,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
         facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),
-        facts.network.iter().flat_map(|found| network::steps(found, facts.engine, wants)).collect(),
+        facts.network.iter().flat_map(|found| network::steps(found, facts.network_defaults, wants)).collect(),
         dirs::steps(facts, wants),
         pidfiles::steps(facts, wants),
         cgroups::steps(facts, wants),

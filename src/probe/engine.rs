@@ -1,38 +1,75 @@
 /*!
-The version of the engine that is installed, by its own word.
+What the engine that is installed can be told.
 */
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Limit on the answer, which takes 20 ms.
+use memchr::memmem;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use object::{Object, ObjectSection, ReadCache};
+
+/// Limit on the answer of a daemon that has to be asked, which takes 40 ms.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Major version of dockerd; `None` when it does not say within 2 s. Starts a program, so it is asked only where something
-/// depends on it.
-pub fn major(path: &OsStr) -> Option<u32> {
+/// Whether dockerd knows an option, given without its dashes; `None` when it cannot be found out.
+///
+/// A program that knows an option has the name among its constants, which are read in 0.1 ms; to ask the daemon itself takes
+/// 40 ms, and is done where something else, such as a script, stands in its place.
+pub fn understands(path: &OsStr, option: &str) -> Option<bool> {
     let program = crate::sys::spawn::find_program(OsStr::new("dockerd"), Some(path))?;
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let begun = Instant::now();
-    // The answer fits into the pipe, so the program can end before anybody reads.
-    while let Ok(None) = child.try_wait() {
-        if begun.elapsed() > LIMIT {
-            // It ends, or has ended.
-            let _ = child.kill();
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let mut text = String::new();
-    child.stdout.take()?.read_to_string(&mut text).ok()?;
-    parse(&text)
+    has_constant(&program, option.as_bytes()).or_else(|| Some(offers(&help(&program)?, option)))
 }
 
-/// `Docker version 26.1.5+dfsg1, build …`.
-fn parse(text: &str) -> Option<u32> {
-    text.strip_prefix("Docker version ")?.split('.').next()?.parse().ok()
+/// Whether a program's read-only data contains these bytes; `None` for what is no such program.
+fn has_constant(program: &Path, bytes: &[u8]) -> Option<bool> {
+    let cache = ReadCache::new(File::open(program).ok()?);
+    let elf = object::File::parse(&cache).ok()?;
+    let constants = elf.section_by_name(".rodata")?.data().ok()?;
+    Some(memmem::find(constants, bytes).is_some())
+}
+
+/// What the program says of its options; `None` when it has not said it all within 2 s.
+fn help(program: &Path) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg("--help").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let text = child.stdout.take().and_then(|answer| read_within(answer, LIMIT));
+    // It ends, or has ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    text
+}
+
+/// Everything up to the end of the stream. A program that the asked one leaves behind may hold it open for ever.
+fn read_within(mut answer: ChildStdout, limit: Duration) -> Option<String> {
+    let begun = Instant::now();
+    let mut text = Vec::new();
+    let mut part = [0; 16 * 1024];
+    loop {
+        let left = PollTimeout::try_from(limit.checked_sub(begun.elapsed())?).ok()?;
+        let mut ready = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, left) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+        }
+        match answer.read(&mut part).ok()? {
+            0 => return Some(String::from_utf8_lossy(&text).into_owned()),
+            count => text.extend(part.get(..count)?),
+        }
+    }
+}
+
+/// `      --default-network-opt mapmap   Default network options …`.
+fn offers(help: &str, option: &str) -> bool {
+    help.split_whitespace().any(|word| word.strip_prefix("--") == Some(option))
 }
 
 #[cfg(test)]
@@ -40,15 +77,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_number_counts() {
-        assert_eq!(parse("Docker version 26.1.5+dfsg1, build 411e817\n"), Some(26));
-        assert_eq!(parse("Docker version 20.10.24+dfsg1, build 297e128\n"), Some(20));
-        assert_eq!(parse("podman version 5"), None);
-        assert_eq!(parse(""), None);
+    fn a_program_has_the_names_of_its_options_among_its_constants() {
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(has_constant(&own, b"default-network-opt"), Some(true));
+        let absent: Vec<u8> = b"tpo-krowten-tluafed".iter().map(|byte| byte ^ 0x80).collect();
+        assert_eq!(has_constant(&own, &absent), Some(false));
     }
 
     #[test]
-    fn a_program_that_is_not_there_has_none() {
-        assert_eq!(major(OsStr::new("/nonexistent")), None);
+    fn what_is_no_program_has_no_constants() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "#!/bin/sh\n# default-network-opt\n").unwrap();
+        assert_eq!(has_constant(file.path(), b"default-network-opt"), None);
+        assert_eq!(has_constant(Path::new("/nonexistent"), b"default-network-opt"), None);
+        assert_eq!(understands(OsStr::new("/nonexistent"), "mtu"), None);
+    }
+
+    #[test]
+    fn a_program_says_what_it_can_be_told() {
+        let text = help(Path::new("/bin/cat")).unwrap();
+        assert!(offers(&text, "show-nonprinting"), "{text}");
+        assert!(!offers(&text, "show-nonprintin"), "{text}");
+    }
+
+    #[test]
+    fn a_stream_that_somebody_holds_open_is_left_in_time() {
+        let mut child = Command::new("/bin/sleep").arg("60").stdout(Stdio::piped()).spawn().unwrap();
+        let answer = child.stdout.take().unwrap();
+        assert_eq!(read_within(answer, Duration::from_millis(20)), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
