@@ -4,7 +4,9 @@ What the engine that is installed can be told.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,10 +14,13 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use object::{Object, ObjectSection, ReadCache};
+use object::read::elf::{FileHeader as _, SectionHeader as _};
+use object::{Endianness, ReadCache, elf};
 
 /// Limit on the answer of a daemon that has to be asked, which takes 40 ms.
 const LIMIT: Duration = Duration::from_secs(2);
+/// As much of a program's constants as is searched at once, bytes.
+const PIECE: usize = 256 * 1024;
 
 /// Whether dockerd knows an option, given without its dashes; `None` when it cannot be found out.
 ///
@@ -26,12 +31,40 @@ pub fn understands(path: &OsStr, option: &str) -> Option<bool> {
     has_constant(&program, option.as_bytes()).or_else(|| Some(offers(&help(&program)?, option)))
 }
 
-/// Whether a program's read-only data contains these bytes; `None` for what is no such program.
+/// Whether the read-only data of a program of this machine's word size contains these bytes; `None` for what is no such
+/// program.
 fn has_constant(program: &Path, bytes: &[u8]) -> Option<bool> {
-    let cache = ReadCache::new(File::open(program).ok()?);
-    let elf = object::File::parse(&cache).ok()?;
-    let constants = elf.section_by_name(".rodata")?.data().ok()?;
-    Some(memmem::find(constants, bytes).is_some())
+    let file = File::open(program).ok()?;
+    let (offset, size) = constants(&file)?;
+    contains(&file, offset..offset.checked_add(size)?, PIECE, bytes)
+}
+
+/// Whether part of a file contains these bytes. It is read piece by piece, as memory for 5 MB takes longer to get than they
+/// take to search.
+fn contains(file: &File, range: Range<u64>, piece: usize, bytes: &[u8]) -> Option<bool> {
+    let mut buffer = vec![0; piece];
+    let mut offset = range.start;
+    while offset < range.end {
+        let length = usize::try_from(range.end - offset).map_or(piece, |left| left.min(piece));
+        let part = buffer.get_mut(..length)?;
+        file.read_exact_at(part, offset).ok()?;
+        if memmem::find(part, bytes).is_some() {
+            return Some(true);
+        }
+        // The next piece repeats the end of this one, as the name may lie across it.
+        let step = if length < piece { length } else { piece.checked_sub(bytes.len()).filter(|step| *step > 0)? };
+        offset += step as u64;
+    }
+    Some(false)
+}
+
+/// Where a program has its constants: offset and size in bytes.
+fn constants(file: &File) -> Option<(u64, u64)> {
+    let headers = ReadCache::new(file);
+    let header = elf::FileHeader64::<Endianness>::parse(&headers).ok()?;
+    let endian = header.endian().ok()?;
+    let (_, section) = header.sections(endian, &headers).ok()?.section_by_name(endian, b".rodata")?;
+    section.file_range(endian)
 }
 
 /// What the program says of its options; `None` when it has not said it all within 2 s.
@@ -82,6 +115,21 @@ mod tests {
         assert_eq!(has_constant(&own, b"default-network-opt"), Some(true));
         let absent: Vec<u8> = b"tpo-krowten-tluafed".iter().map(|byte| byte ^ 0x80).collect();
         assert_eq!(has_constant(&own, &absent), Some(false));
+    }
+
+    #[test]
+    fn a_name_is_found_across_two_pieces() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, b"0123456789abcdefghij").unwrap();
+        for piece in 5..25 {
+            let find = |bytes: &[u8], end| contains(&file, 0..end, piece, bytes);
+            assert_eq!(find(b"9abc", 20), Some(true), "pieces of {piece}");
+            assert_eq!(find(b"ghij", 20), Some(true), "pieces of {piece}");
+            assert_eq!(find(b"ghij", 19), Some(false), "pieces of {piece}");
+            assert_eq!(find(b"none", 20), Some(false), "pieces of {piece}");
+        }
+        assert_eq!(contains(&file, 0..20, 4, b"none"), None);
+        assert_eq!(contains(&file, 0..21, 5, b"none"), None);
     }
 
     #[test]

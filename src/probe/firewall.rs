@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::{Roots, read};
 use crate::sys::module;
-use crate::sys::nfnetlink::{Attributes, Batch, Chain, Refused, compatible_target, expression};
+use crate::sys::nfnetlink::{Attributes, Batch, Chain, Filters, Refused, expression};
 use crate::sys::spawn::find_program;
 use crate::sys::xtables::{self, Extension, Family};
 
@@ -160,10 +160,14 @@ fn perform(family: Family) -> Result<(), Problem> {
         Problem { what, errno: refused.errno }
     };
     let number = family_number(family);
-    batch(number).commit().map_err(refused)?;
-    // A rule with this one is accepted only in a table named nat, which may be somebody's.
-    let masquerade = compatible_target(number, "MASQUERADE", 0);
-    masquerade.map_err(|errno| Problem { what: "masquerading (nft_compat, xt_MASQUERADE)", errno })
+    let filters = Filters::open().map_err(|errno| Problem { what: PARTS[0], errno })?;
+    // A rule with MASQUERADE is accepted only in a table named nat, which may be somebody's.
+    let tried = filters.commit(batch(number)).map_err(refused).and_then(|()| {
+        let masquerade = filters.compatible_target(number, "MASQUERADE", 0);
+        masquerade.map_err(|errno| Problem { what: "masquerading (nft_compat, xt_MASQUERADE)", errno })
+    });
+    filters.leave_open();
+    tried
 }
 
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.

@@ -4,7 +4,7 @@ Transactions of `nf_tables`, spoken with the kernel directly.
 A batch is taken whole or not at all, so rules that have been acknowledged are all there. Layout and numbers are those
 of `linux/netlink.h`, `linux/netfilter/nfnetlink.h` and `linux/netfilter/nf_tables.h`.
 */
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -144,19 +144,69 @@ impl Batch {
         self.bytes.extend(resource.to_be_bytes());
         self.bytes.extend(&attributes.0);
     }
+}
 
-    /// Hands the batch to the kernel, for the network namespace of this thread. `Ok` means that every message took effect; with
-    /// an error none did. Needs `CAP_NET_ADMIN` in the user namespace that owns the network.
-    pub fn commit(mut self) -> Result<(), Refused> {
-        let messages = self.messages as usize;
-        self.message(BATCH[1], REQUEST, [0, 0], NF_TABLES, &Attributes::default());
-        let answers = exchange(&self.bytes, messages).map_err(|errno| Refused { message: 0, errno })?;
+/// A socket to the packet filters of the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Filters(OwnedFd);
+
+impl Filters {
+    /// Opens one for the network namespace of this thread.
+    pub fn open() -> Result<Self, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+        Ok(Self(socket))
+    }
+
+    /// Hands the batch to the kernel. `Ok` means that every message took effect; with an error none did. Needs
+    /// `CAP_NET_ADMIN` in the user namespace that owns the network.
+    pub fn commit(&self, mut batch: Batch) -> Result<(), Refused> {
+        let messages = batch.messages as usize;
+        batch.message(BATCH[1], REQUEST, [0, 0], NF_TABLES, &Attributes::default());
+        let answers = self.exchange(&batch.bytes, messages).map_err(|errno| Refused { message: 0, errno })?;
         match answers.into_iter().filter(|answer| answer.code != 0).min_by_key(|answer| answer.message) {
             None => Ok(()),
             Some(Answer { message, code }) => {
                 Err(Refused { message: message.saturating_sub(1) as usize, errno: Errno::from_raw(code) })
             }
         }
+    }
+
+    /// Whether rules of `nf_tables` can be made with a target of the older filter, of that revision.
+    pub fn compatible_target(&self, family: u8, name: &str, revision: u32) -> Result<(), Errno> {
+        let mut question = Batch { bytes: Vec::new(), messages: 1 };
+        // NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET: name, revision, 1 for a target.
+        let attributes = Attributes::default().name(1, name).number(2, revision).number(3, 1);
+        question.message(11 << 8, REQUEST | ACK, [family, 0], 0, &attributes);
+        match self.exchange(&question.bytes, 1)?.first() {
+            Some(Answer { code: 0, .. }) => Ok(()),
+            Some(Answer { code, .. }) => Err(Errno::from_raw(*code)),
+            None => Err(Errno::EBADMSG),
+        }
+    }
+
+    /// Leaves the socket to the end of the process. To close one waits until the kernel has buried every table that was
+    /// removed, whoever removed it: some 20 ms (`nft_rcv_nl_event` in `net/netfilter/nf_tables_api.c`).
+    pub fn leave_open(self) {
+        let _ = self.0.into_raw_fd();
+    }
+
+    /// Sends messages, and collects an answer to each, or the one to the whole.
+    fn exchange(&self, bytes: &[u8], messages: usize) -> Result<Vec<Answer>, Errno> {
+        sendto(self.0.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let mut buffer = vec![0_u8; 64 * 1024];
+        let mut all: Vec<Answer> = Vec::new();
+        while all.len() < messages && all.iter().all(|answer| answer.message > 0) {
+            let count = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Err(Errno::ETIMEDOUT),
+                other => other?,
+            };
+            all.extend(answers(buffer.get(..count).unwrap_or_default())?);
+        }
+        Ok(all)
     }
 }
 
@@ -167,40 +217,6 @@ pub struct Refused {
     pub message: usize,
     /// Why.
     pub errno: Errno,
-}
-
-/// Whether rules of `nf_tables` can be made with a target of the older filter, of that revision.
-pub fn compatible_target(family: u8, name: &str, revision: u32) -> Result<(), Errno> {
-    let mut question = Batch { bytes: Vec::new(), messages: 1 };
-    // NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET: name, revision, 1 for a target.
-    let attributes = Attributes::default().name(1, name).number(2, revision).number(3, 1);
-    question.message(11 << 8, REQUEST | ACK, [family, 0], 0, &attributes);
-    match exchange(&question.bytes, 1)?.first() {
-        Some(Answer { code: 0, .. }) => Ok(()),
-        Some(Answer { code, .. }) => Err(Errno::from_raw(*code)),
-        None => Err(Errno::EBADMSG),
-    }
-}
-
-/// Sends messages, and collects an answer to each, or the one to the whole.
-fn exchange(bytes: &[u8], messages: usize) -> Result<Vec<Answer>, Errno> {
-    let kernel = NetlinkAddr::new(0, 0);
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
-    bind(socket.as_raw_fd(), &kernel)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-    sendto(socket.as_raw_fd(), bytes, &kernel, MsgFlags::empty())?;
-    let mut buffer = vec![0_u8; 64 * 1024];
-    let mut all: Vec<Answer> = Vec::new();
-    while all.len() < messages && all.iter().all(|answer| answer.message > 0) {
-        let count = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => continue,
-            Err(Errno::EAGAIN) => return Err(Errno::ETIMEDOUT),
-            other => other?,
-        };
-        all.extend(answers(buffer.get(..count).unwrap_or_default())?);
-    }
-    Ok(all)
 }
 
 /// What the kernel says to one message.

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::refusal::Refusal;
 use crate::exec::egress::{Policy, Verdict};
-use crate::sys::nfnetlink::{Attributes, Batch, Chain, expression};
+use crate::sys::nfnetlink::{Attributes, Batch, Chain, Filters, expression};
 use crate::sys::spawn::Identity;
 
 /// Name of the table, and of its one chain.
@@ -30,7 +30,8 @@ const REGISTER: u32 = 1;
 
 /// Closes what the policy closes, or refuses the job. Afterwards the agent has lost the power to open it again.
 pub(super) fn close(policy: &Policy, identity: &Identity) -> Result<(), Refusal> {
-    batch(policy, identity.uid).commit().map_err(|refused| refusal(refused.errno))?;
+    let filters = Filters::open().map_err(refusal)?;
+    filters.commit(batch(policy, identity.uid)).map_err(|refused| refusal(refused.errno))?;
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::drop(None, set, Capability::CAP_NET_ADMIN)
             .map_err(|error| Refusal::internal("egress", format!("cannot drop CAP_NET_ADMIN: {error}")))?;
