@@ -20,7 +20,7 @@ use object::{Endianness, ReadCache, elf};
 /// Limit on the answer of a daemon that has to be asked, which takes 40 ms.
 const LIMIT: Duration = Duration::from_secs(2);
 /// As much of a program's constants as is searched at once, bytes.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// Whether dockerd knows an option, given without its dashes; `None` when it cannot be found out.
 ///

@@ -150,22 +150,33 @@ fn policies(table: &str) -> u32 {
     }
 }
 
+/// Both families at once, as a batch that follows the removal of a table waits 15 ms for the kernel to have buried it; each
+/// on its own where one of them fails.
 fn nft() -> Trial {
-    Trial { v4: perform(Family::V4), v6: perform(Family::V6) }
+    if perform(&[Family::V4, Family::V6]).is_ok() {
+        return Trial { v4: Ok(()), v6: Ok(()) };
+    }
+    Trial { v4: perform(&[Family::V4]), v6: perform(&[Family::V6]) }
 }
 
-fn perform(family: Family) -> Result<(), Problem> {
+fn perform(families: &[Family]) -> Result<(), Problem> {
     let refused = |refused: Refused| {
-        let what = PARTS.get(refused.message).copied().unwrap_or("answer that can be understood");
+        let what = PARTS.get(refused.message % PARTS.len()).copied().unwrap_or("answer that can be understood");
         Problem { what, errno: refused.errno }
     };
-    let number = family_number(family);
+    let mut batch = Batch::default();
+    for family in families {
+        add(&mut batch, family_number(*family));
+    }
     let filters = Filters::open().map_err(|errno| Problem { what: PARTS[0], errno })?;
     // A rule with MASQUERADE is accepted only in a table named nat, which may be somebody's.
-    let tried = filters.commit(batch(number)).map_err(refused).and_then(|()| {
-        let masquerade = filters.compatible_target(number, "MASQUERADE", 0);
-        masquerade.map_err(|errno| Problem { what: "masquerading (nft_compat, xt_MASQUERADE)", errno })
-    });
+    let masquerade = || {
+        families
+            .iter()
+            .try_for_each(|family| filters.compatible_target(family_number(*family), "MASQUERADE", 0))
+            .map_err(|errno| Problem { what: "masquerading (nft_compat, xt_MASQUERADE)", errno })
+    };
+    let tried = filters.commit(batch).map_err(refused).and_then(|()| masquerade());
     filters.leave_open();
     tried
 }
@@ -178,12 +189,11 @@ const fn family_number(family: Family) -> u8 {
     }
 }
 
-/// What `iptables` makes of dockerd's rules, and its removal.
-fn batch(family: u8) -> Batch {
+/// What `iptables` makes of dockerd's rules, and its removal: one message for each of [`PARTS`].
+fn add(batch: &mut Batch, family: u8) {
     const TABLE: &str = "dindctl-trial";
     // Revision 1: the destination is an address of this machine (`--dst-type LOCAL`).
     let local = [0_u16, 1 << 2, 0, 0].map(u16::to_ne_bytes).concat();
-    let mut batch = Batch::default();
     batch.table(family, TABLE);
     // NF_INET_POST_ROUTING at the priority of source NAT, NF_INET_FORWARD at that of a filter.
     batch.chain(family, TABLE, &Chain { name: "nat", kind: "nat", hook: 4, priority: 100 });
@@ -193,7 +203,6 @@ fn batch(family: u8) -> Batch {
     // Revision 3 with nothing to compare.
     batch.rule(family, TABLE, "forward", &[match_of("conntrack", 3, &[0; 168])]);
     batch.remove_table(family, TABLE);
-    batch
 }
 
 /// A match of the older filter, lent to `nf_tables`.
