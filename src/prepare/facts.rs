@@ -78,6 +78,21 @@ const CONTAINERD_DATABASES: [&str; 1] = ["io.containerd.metadata.v1.bolt/meta.db
 impl Facts {
     /// Reads them. `container` is the value of that environment variable.
     pub fn gather(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
+        let look = || {
+            let wishes = wants.firewall.as_ref().filter(|_| super::firewall::makes_rules(&wants.told));
+            wishes.map(|wishes| firewall::look(roots, wishes.choice, &wishes.path))
+        };
+        // The kernel takes as long for the trial of the packet filters as everything else here does.
+        std::thread::scope(|scope| {
+            let trial = std::thread::Builder::new().name("firewall".to_owned()).spawn_scoped(scope, look);
+            let rest = Self::gather_rest(roots, wants, container);
+            let firewall = trial.map_or_else(|_| look(), |trial| trial.join().unwrap_or_else(|_| look()));
+            rest.map(|rest| Self { firewall, ..rest })
+        })
+    }
+
+    /// All but the packet filters.
+    fn gather_rest(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
         let mounts = mountinfo::own(roots)?;
         let cgroup = cgroup::look(roots, &mounts)?;
         let look = |path: &std::path::Path| storage::look(roots, &mounts, path);
@@ -116,11 +131,7 @@ impl Facts {
                 folder: certificates::look(&roots.resolve(&wishes.directory)),
                 names: names::own(roots),
             }),
-            firewall: wants
-                .firewall
-                .as_ref()
-                .filter(|_| super::firewall::makes_rules(&wants.told))
-                .map(|wishes| firewall::look(roots, wishes.choice, &wishes.path)),
+            firewall: None,
             securityfs_dir: roots.resolve("/sys/kernel/security".as_ref()).is_dir(),
             mounts,
         })

@@ -13,6 +13,7 @@ pub mod cgroup_path;
 pub mod controllers;
 pub mod engine;
 pub mod firewall;
+pub mod host;
 pub mod limits;
 pub mod mountinfo;
 pub mod names;
