@@ -23,4 +23,5 @@ pub mod exec;
 pub mod init;
 pub mod prepare;
 pub mod probe;
+pub mod selftest;
 pub mod sys;

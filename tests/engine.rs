@@ -22,6 +22,8 @@ mod firewall;
 mod load;
 #[path = "engine/rootless.rs"]
 mod rootless;
+#[path = "engine/selftest.rs"]
+mod selftest;
 #[path = "engine/settings.rs"]
 mod settings;
 #[path = "engine/tls.rs"]
@@ -59,6 +61,7 @@ fn main() {
         .chain(exec::CASES)
         .chain(egress::CASES)
         .chain(firewall::CASES)
+        .chain(selftest::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));

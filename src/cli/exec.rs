@@ -252,7 +252,7 @@ fn fail(voice: Voice, error: &ExecError) -> u8 {
 }
 
 /// Twelve hexadecimal digits at random.
-fn new_id() -> Result<String, ExecError> {
+pub(super) fn new_id() -> Result<String, ExecError> {
     use std::io::Read;
     let mut bytes = [0_u8; 6];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));

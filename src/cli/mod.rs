@@ -21,6 +21,7 @@ pub mod places;
 pub mod preparation;
 pub mod render;
 pub mod say;
+pub mod selftest;
 pub mod up;
 
 use std::ffi::OsString;
@@ -103,6 +104,8 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Remove what killed or crashed runs left behind
     Gc(gc::GcArgs),
+    /// Start containers with limits, and measure what they really get
+    Selftest(selftest::SelftestArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
     Certificates,
     /// Look at the configuration
@@ -117,6 +120,12 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 
 fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let started = Instant::now();
+    // A load is alone in its container.
+    if let [_, command, words @ ..] = argv.as_slice()
+        && command == crate::selftest::load::COMMAND
+    {
+        return crate::selftest::load::main(words);
+    }
     // The agent lives inside an image of somebody else: no configuration, no name of the program that means something.
     if let [_, command, words @ ..] = argv.as_slice()
         && command == crate::exec::container::AGENT_COMMAND
@@ -181,6 +190,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
             Err(error) => Failure::from(error).report(voice),
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
+        Command::Selftest(arguments) => selftest::run(&arguments, voice),
         Command::Certificates => certificates::run(environment, config, voice),
         Command::Config(command) => config_show::run(&command, config),
     }

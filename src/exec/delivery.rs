@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use bollard::{Docker, body_full};
 use futures_util::StreamExt;
@@ -71,6 +71,40 @@ async fn remote(docker: &Docker) -> Result<String, String> {
         }
     }
     Err("another dindctl did not finish to deliver the agent".to_owned())
+}
+
+/// The image of one file, which is this very program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its reference.
+    pub name: String,
+    /// Whether the daemon got it by this call.
+    pub brought: bool,
+}
+
+/// Makes sure that the daemon has the image.
+pub async fn image(docker: &Docker) -> Result<Image, ExecError> {
+    let program = Path::new("/proc/self/exe");
+    let identity = identity(program).map_err(ExecError::local("read our own executable"))?;
+    let name = image_name(&identity);
+    match docker.inspect_image(&name).await {
+        Ok(_) => Ok(Image { name, brought: false }),
+        Err(error) if status_code(&error) == Some(404) => {
+            load(docker, &identity, program).await.map(|()| Image { name, brought: true })
+        }
+        Err(error) => Err(ExecError::api("look for the agent's image")(error)),
+    }
+}
+
+/// Removes the image, unless somebody uses it.
+pub async fn forget_image(docker: &Docker, name: &str) -> Result<(), ExecError> {
+    let options = RemoveImageOptionsBuilder::new().build();
+    match docker.remove_image(name, Some(options), None).await {
+        Err(error) if !matches!(status_code(&error), Some(404 | 409)) => {
+            Err(ExecError::api("remove the agent's image")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the holder, so that the next delivery fills the volume anew.

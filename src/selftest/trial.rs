@@ -1,0 +1,211 @@
+/*!
+One check on the daemon: a container is created with its limit, started, watched and removed.
+*/
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+
+use super::amount::{Amount, number};
+use super::catalog::{Check, Subject};
+use super::counters::Counters;
+use super::judge::{Observed, Verdict, judge};
+use super::load::Load;
+use super::meter::{Meter, Source};
+use super::place::Idle;
+use super::report::Row;
+use crate::exec::container::AGENT_PROGRAM;
+use crate::exec::delivery;
+use crate::exec::error::{ExecError, status_code};
+use crate::exec::gc;
+use crate::probe::Roots;
+
+/// How long the load may take to begin, and to get as far as it comes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long rates are measured.
+const WINDOW: Duration = Duration::from_millis(1500);
+/// How long a number must not change to be final.
+const CALM: Duration = Duration::from_millis(200);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What all checks share.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    /// The daemon.
+    pub docker: &'a Docker,
+    /// Labels by which what is left over is found.
+    pub labels: HashMap<String, String>,
+    /// Where the control groups may be seen.
+    pub roots: &'a Roots,
+    /// Whether the daemon runs on the kernel we see.
+    pub same_kernel: bool,
+}
+
+/// What came of watching.
+struct Watched {
+    observed: Observed,
+    source: Source,
+}
+
+impl Bench<'_> {
+    /// Does one check. An error is one of the connection; what the daemon refuses is a row that fails.
+    pub async fn run(&self, check: &Check) -> Result<Row, ExecError> {
+        let begun = Instant::now();
+        let mut warnings = Vec::new();
+        let outcome = self.watch(check, &mut warnings).await;
+        let row = Row::new(check);
+        let mut row = match outcome {
+            Ok(watched) => {
+                let (verdict, reason) = judge(check, &watched.observed);
+                let measured = Amount { value: watched.observed.measured, unit: check.limit.unit };
+                Row { measured: Some(measured), source: Some(watched.source), verdict, reason, ..row }
+            }
+            Err(ExecError::Api { source, .. }) if status_code(&source).is_some() => {
+                let said = source.to_string();
+                Row { verdict: Verdict::Fail, reason: Some(format!("the daemon refuses the limit: {said}")), ..row }
+            }
+            Err(ExecError::Agent { why }) => Row { verdict: Verdict::Fail, reason: Some(why), ..row },
+            Err(error) => return Err(error),
+        };
+        if row.verdict == Verdict::Fail && !warnings.is_empty() {
+            let before = row.reason.map(|reason| format!("{reason}; ")).unwrap_or_default();
+            row.reason = Some(format!("{before}the daemon warned: {}", warnings.join(" ")));
+        }
+        row.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(row)
+    }
+
+    async fn watch(&self, check: &Check, warnings: &mut Vec<String>) -> Result<Watched, ExecError> {
+        let id = self.create(check, warnings).await?;
+        let watched = self.watch_container(check, &id).await;
+        let removed = gc::remove(self.docker, &id).await;
+        let watched = watched?;
+        removed.map(|()| watched)
+    }
+
+    async fn create(&self, check: &Check, warnings: &mut Vec<String>) -> Result<String, ExecError> {
+        let host = HostConfig {
+            network_mode: Some("none".to_owned()),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..check.host.clone()
+        };
+        let body = |image: String| ContainerCreateBody {
+            image: Some(image),
+            entrypoint: Some(vec![AGENT_PROGRAM.to_owned()]),
+            cmd: Some(check.load.words()),
+            labels: Some(self.labels.clone()),
+            host_config: Some(host.clone()),
+            ..ContainerCreateBody::default()
+        };
+        // Somebody may remove the image between our look and the creation.
+        let mut tries = 3;
+        loop {
+            let image = delivery::image(self.docker).await?;
+            match self.docker.create_container(None, body(image.name)).await {
+                Ok(created) => {
+                    warnings.extend(created.warnings);
+                    return Ok(created.id);
+                }
+                Err(error) if status_code(&error) == Some(404) && tries > 0 => tries -= 1,
+                Err(error) => return Err(ExecError::api("create a container")(error)),
+            }
+        }
+    }
+
+    async fn watch_container(&self, check: &Check, id: &str) -> Result<Watched, ExecError> {
+        self.docker.start_container(id, None).await.map_err(ExecError::api("start a container"))?;
+        let state = self.docker.inspect_container(id, None).await.map_err(ExecError::api("inspect a container"))?.state;
+        let pid = state.and_then(|state| state.pid).unwrap_or(0);
+        let meter = Meter::of(self.roots, self.docker, id, pid);
+        let observed = match check.subject {
+            Subject::Cpu => self.cpu(&meter).await,
+            Subject::Memory | Subject::Swap => memory(&meter, &check.load).await,
+            Subject::Pids => tasks(&meter).await,
+            Subject::Io => writes(&meter).await,
+        }?;
+        Ok(Watched { observed, source: meter.source() })
+    }
+
+    async fn cpu(&self, meter: &Meter<'_>) -> Result<Observed, ExecError> {
+        let used = |counters: &Counters| counters.cpu.unwrap_or_default();
+        // The load has begun, and the start of the container is over.
+        let first = until(meter, "use CPU time", |counters| used(counters) > Duration::from_millis(50)).await?;
+        let idle = self.same_kernel.then(|| Idle::read(self.roots)).flatten();
+        let begun = Instant::now();
+        tokio::time::sleep(WINDOW).await;
+        let last = meter.read().await?;
+        let wall = begun.elapsed();
+        let share = idle.and_then(|idle| idle.share_since(self.roots));
+        let throttled = last.throttled.zip(first.throttled).map(|(last, first)| last > first);
+        let measured = used(&last).saturating_sub(used(&first)).as_secs_f64() / wall.as_secs_f64();
+        Ok(Observed { measured, hit: throttled, idle: share })
+    }
+}
+
+/// Looks until something holds.
+async fn until(meter: &Meter<'_>, what: &str, holds: impl Fn(&Counters) -> bool) -> Result<Counters, ExecError> {
+    let begun = Instant::now();
+    loop {
+        let counters = meter.read().await?;
+        if holds(&counters) {
+            return Ok(counters);
+        }
+        if begun.elapsed() > PATIENCE {
+            let patience = humantime::format_duration(PATIENCE);
+            return Err(ExecError::Agent { why: format!("the load did not {what} within {patience}: {counters:?}") });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
+    let Load::Memory { bytes } = load else { return Ok(Observed::default()) };
+    let begun = Instant::now();
+    let mut most = 0;
+    loop {
+        let counters = meter.read().await?;
+        most = most.max(counters.memory.unwrap_or(0));
+        let killed = counters.oom_kills.is_some_and(|kills| kills > 0);
+        if killed || most >= *bytes || begun.elapsed() > PATIENCE {
+            // What is counted for the last pages may come after the word of the kill.
+            most = most.max(meter.read().await?.memory.unwrap_or(0));
+            let hit = counters.oom_kills.map(|kills| kills > 0);
+            return Ok(Observed { measured: number(most), hit, idle: None });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn tasks(meter: &Meter<'_>) -> Result<Observed, ExecError> {
+    until(meter, "make tasks", |counters| counters.tasks.unwrap_or(0) > 1).await?;
+    let mut most = 0;
+    let mut calm = Instant::now();
+    let begun = Instant::now();
+    let mut refused = None;
+    while calm.elapsed() < CALM && begun.elapsed() < PATIENCE {
+        let counters = meter.read().await?;
+        let tasks = counters.tasks.unwrap_or(0);
+        if tasks > most {
+            (most, calm) = (tasks, Instant::now());
+        }
+        refused = counters.refused.or(refused);
+        tokio::time::sleep(PAUSE).await;
+    }
+    // A kernel counts refusals of the group that is full, which may be one around this (v1 and older v2).
+    let hit = refused.filter(|refused| *refused > 0).map(|_| true);
+    Ok(Observed { measured: number(most), hit, idle: None })
+}
+
+async fn writes(meter: &Meter<'_>) -> Result<Observed, ExecError> {
+    let first = until(meter, "write", |counters| counters.written.unwrap_or(0) > 0).await?;
+    let begun = Instant::now();
+    tokio::time::sleep(WINDOW).await;
+    let last = meter.read().await?;
+    let bytes = last.written.unwrap_or(0).saturating_sub(first.written.unwrap_or(0));
+    Ok(Observed { measured: number(bytes) / begun.elapsed().as_secs_f64(), hit: None, idle: None })
+}
