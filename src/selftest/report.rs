@@ -55,6 +55,11 @@ impl Row {
     pub fn skipped(check: &Check, why: impl Into<String>) -> Self {
         Self { reason: Some(why.into()), ..Self::new(check) }
     }
+
+    /// Of a check whose answer is known before it is done.
+    pub fn failed(check: &Check, why: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, ..Self::skipped(check, why) }
+    }
 }
 
 /// All of it.

@@ -134,7 +134,8 @@ impl Bench<'_> {
     async fn cpu(&self, meter: &Meter<'_>) -> Result<Observed, ExecError> {
         let used = |counters: &Counters| counters.cpu.unwrap_or_default();
         // The load has begun, and the start of the container is over.
-        let first = until(meter, "use CPU time", |counters| used(counters) > Duration::from_millis(50)).await?;
+        let begun = |time: Duration| time > Duration::from_millis(50);
+        let first = until(meter, "CPU time", |counters| counters.cpu.map(begun)).await?;
         let idle = self.same_kernel.then(|| Idle::read(self.roots)).flatten();
         let begun = Instant::now();
         tokio::time::sleep(WINDOW).await;
@@ -147,24 +148,35 @@ impl Bench<'_> {
     }
 }
 
-/// Looks until something holds.
-async fn until(meter: &Meter<'_>, what: &str, holds: impl Fn(&Counters) -> bool) -> Result<Counters, ExecError> {
+/// Looks until something holds of a counter.
+async fn until(
+    meter: &Meter<'_>,
+    what: &str,
+    holds: impl Fn(&Counters) -> Option<bool>,
+) -> Result<Counters, ExecError> {
     let begun = Instant::now();
     loop {
         let counters = meter.read().await?;
-        if holds(&counters) {
-            return Ok(counters);
+        match holds(&counters) {
+            Some(true) => return Ok(counters),
+            // The daemon has no statistics of a container that has just begun.
+            None if begun.elapsed() > PATIENCE / 5 => return Err(uncounted(what)),
+            _ if begun.elapsed() > PATIENCE => {
+                let patience = humantime::format_duration(PATIENCE);
+                return Err(ExecError::Agent { why: format!("the load got no {what} within {patience}") });
+            }
+            _ => tokio::time::sleep(PAUSE).await,
         }
-        if begun.elapsed() > PATIENCE {
-            let patience = humantime::format_duration(PATIENCE);
-            return Err(ExecError::Agent { why: format!("the load did not {what} within {patience}: {counters:?}") });
-        }
-        tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn uncounted(what: &str) -> ExecError {
+    ExecError::Agent { why: format!("nobody counts the container's {what}: its control group lacks the controller") }
 }
 
 async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
     let Load::Memory { bytes } = load else { return Ok(Observed::default()) };
+    until(meter, "memory", |counters| counters.memory.map(|_| true)).await?;
     let begun = Instant::now();
     let mut most = 0;
     loop {
@@ -182,7 +194,7 @@ async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
 }
 
 async fn tasks(meter: &Meter<'_>) -> Result<Observed, ExecError> {
-    until(meter, "make tasks", |counters| counters.tasks.unwrap_or(0) > 1).await?;
+    until(meter, "tasks", |counters| Some(counters.tasks? > 1)).await?;
     let mut most = 0;
     let mut calm = Instant::now();
     let begun = Instant::now();
@@ -202,7 +214,7 @@ async fn tasks(meter: &Meter<'_>) -> Result<Observed, ExecError> {
 }
 
 async fn writes(meter: &Meter<'_>) -> Result<Observed, ExecError> {
-    let first = until(meter, "write", |counters| counters.written.unwrap_or(0) > 0).await?;
+    let first = until(meter, "writes", |counters| Some(counters.written? > 0)).await?;
     let begun = Instant::now();
     tokio::time::sleep(WINDOW).await;
     let last = meter.read().await?;

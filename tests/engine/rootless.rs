@@ -16,6 +16,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("rootless::a_killed_supervisor_leaves_nothing_and_comes_back", a_killed_supervisor_leaves_nothing),
     ("rootless::a_command_runs_beside_it", a_command_runs_beside_it),
     ("rootless::what_is_missing_is_named", what_is_missing_is_named),
+    ("rootless::limits_that_are_not_kept_are_told", limits_that_are_not_kept_are_told),
 ];
 
 /// The device is for root only on some hosts, and a test must not change them: in the container it is a node of its own.
@@ -127,5 +128,18 @@ fn what_is_missing_is_named() -> Result<(), Failed> {
     refused(&["--user=4711", "--env=HOME=/tmp"], "user 4711 has no entry in /etc/subuid");
     refused(&["--env=XDG_RUNTIME_DIR=/nowhere"], "the runtime folder /nowhere cannot be written");
     refused(&["--env=DOCKERD_ROOTLESS_ROOTLESSKIT_NET=vpnkit"], "vpnkit is not in PATH");
+    Ok(())
+}
+
+/// On cgroup v1 nothing can be delegated to a user, so that its daemon keeps no limit and says nothing of it.
+fn limits_that_are_not_kept_are_told() -> Result<(), Failed> {
+    let container = start("rootless", &[], &["entrypoint"]);
+    wait_healthy(&container);
+    let said = user(&container, "dindctl selftest memory pids");
+    if said.out.contains("(none)") {
+        assert_eq!((said.code, said.out.matches("it keeps no limit").count()), (1, 2), "{said:?}");
+    } else {
+        assert_eq!(said.code, 0, "{said:?}");
+    }
     Ok(())
 }
