@@ -53,6 +53,15 @@ fn meaning(arguments: Vec<OsString>) -> Meaning {
     }
 }
 
+/// The daemon that these arguments ask for, or the first word of what would be run instead.
+pub fn daemon(arguments: Vec<OsString>) -> Result<Daemon, OsString> {
+    match meaning(arguments) {
+        Meaning::Ours(arguments) => Ok(Daemon::Ours(arguments)),
+        Meaning::Explicit(line) => Ok(Daemon::Explicit(line)),
+        Meaning::Question(words) | Meaning::Other(words) => Err(words.into_iter().next().unwrap_or_default()),
+    }
+}
+
 /// Runs the command.
 pub fn run_entrypoint(arguments: EntrypointArgs, launch: Launch<'_>) -> u8 {
     match meaning(arguments.arguments) {

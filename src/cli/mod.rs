@@ -182,7 +182,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Up(arguments) => up::run_up(arguments, launch()),
         Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
         Command::Init(arguments) => init::run(arguments, environment, voice),
-        Command::Plan(arguments) => preparation::run_plan(&arguments, environment, config, voice),
+        Command::Plan(arguments) => preparation::run_plan(arguments, &launch()),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, environment, voice),
         Command::Exec(arguments) => match config.exec_settings() {

@@ -2,21 +2,19 @@
 `dindctl prepare` and `dindctl plan`: the preparation by itself, done or only told.
 */
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::config::Config;
+use super::daemon::{self, Launch};
 use super::failure::Failure;
 use super::say::{Level, Voice, result};
-use super::{Environment, OutputFormat, certificates};
-use crate::engine::arguments::DaemonArguments;
-use crate::engine::daemon_json::DaemonJson;
+use super::{Environment, OutputFormat, entrypoint};
 use crate::engine::{containerd, dockerd};
-use crate::init::state::{STATE_PATH, SupervisorState};
 use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
 use crate::prepare::{
-    self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, NetworkWishes, Plan, TmpWish, Told, Wants,
+    self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, NetworkWishes, Plan, TmpWish, Wants,
 };
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
@@ -28,6 +26,9 @@ pub struct PlanArgs {
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
+    /// What would be given to `entrypoint`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    arguments: Vec<OsString>,
 }
 
 /// What was typed after `prepare`.
@@ -64,7 +65,8 @@ pub fn network_wishes(config: &Config, environment: &Environment) -> NetworkWish
     NetworkWishes { mtu: config.get("daemon.mtu").parse().ok(), path: firewall_wishes(environment).path }
 }
 
-fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
+/// Looks and plans.
+pub fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure> {
     let container = environment.text("container").map(str::to_owned);
     let facts = Facts::gather(&Roots::system(), wants, container)?;
     Ok(prepare::plan(&facts, wants))
@@ -134,32 +136,25 @@ pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &C
 }
 
 /// `dindctl plan`.
-pub fn run_plan(arguments: &PlanArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
-    let file = match DaemonJson::read(Path::new("/"), &DaemonArguments::default()) {
-        Ok(file) => file,
-        Err(error) => return Failure::from(error).report(voice),
-    };
-    let data_root = dockerd::data_root(&DaemonArguments::default(), &file);
-    let containerd_root = containerd::root(&data_root);
-    let told = Told::new(file.told(&DaemonArguments::default()));
-    // In a running container the daemons are ours, and no others.
-    let state = SupervisorState::read(Path::new(STATE_PATH)).ok();
-    let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
-    let plan = wants(config, true, data_root, containerd_root).and_then(|wants| {
-        let tls = certificates::wishes(environment, config)?;
-        let firewall = Some(firewall_wishes(environment));
-        let network = Some(network_wishes(config, environment));
-        decide(&Wants { supervised, tls, firewall, network, told, ..wants }, environment)
-    });
-    let plan = match plan {
+pub fn run_plan(arguments: PlanArgs, launch: &Launch<'_>) -> u8 {
+    let plan = match foresee(launch, arguments.arguments) {
         Ok(plan) => plan,
-        Err(failure) => return failure.report(voice),
+        Err(failure) => return failure.report(launch.voice),
     };
     match arguments.output {
         OutputFormat::Json => result(&serde_json::json!(plan).to_string()),
         OutputFormat::Text => result(&table(&plan)),
     }
     0
+}
+
+/// The plan of `entrypoint` with these arguments.
+pub fn foresee(launch: &Launch<'_>, arguments: Vec<OsString>) -> Result<Plan, Failure> {
+    let daemon = entrypoint::daemon(arguments).map_err(|word| {
+        let message = format!("entrypoint would only run {}, and prepare nothing", word.to_string_lossy());
+        Failure::new(message, "give flags of dockerd, or nothing")
+    })?;
+    daemon::foresee(launch, daemon)
 }
 
 /// One block a step: what, found, what would be done, why.

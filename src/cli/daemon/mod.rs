@@ -36,7 +36,7 @@ use crate::init::supervisor::Supervisor;
 use crate::prepare::firewall;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tls::TlsWishes;
-use crate::prepare::{Applied, Told, Wants};
+use crate::prepare::{Applied, Plan, Told, Wants};
 
 /// Name of the user's command among the services.
 pub const COMMAND: &str = "command";
@@ -145,9 +145,17 @@ fn forget_predecessor(launch: &Launch<'_>, place: Place) {
     }
 }
 
-/// The daemon's side where we are root, of the container or of a namespace of its own.
-fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Parts, Failure> {
-    let arguments = match &daemon {
+/// What is known of a daemon before anything is done.
+struct Known {
+    arguments: DaemonArguments,
+    file: DaemonJson,
+    settings: Vec<Setting>,
+    wants: Wants,
+}
+
+/// Reads arguments, file and settings of a daemon where we are root, of the container or of a namespace of its own.
+fn know(launch: &Launch<'_>, daemon: &Daemon, place: Place) -> Result<Known, Failure> {
+    let arguments = match daemon {
         Daemon::Ours(arguments) => DaemonArguments::parse(arguments.iter().cloned()),
         Daemon::Explicit(line) => DaemonArguments::parse(line.iter().skip(1).cloned()),
     };
@@ -160,7 +168,7 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
     let data_root = usual.unwrap_or_else(|| dockerd::data_root(&arguments, &file));
     // In a namespace only the user's own folders can be written.
     let containerd_root = if rootless { data_root.join(containerd::MANAGED) } else { containerd::root(&data_root) };
-    let wants = preparation::wants(launch.config, true, data_root.clone(), containerd_root.clone())?;
+    let wants = preparation::wants(launch.config, true, data_root, containerd_root)?;
     let all = file.told(&arguments).chain(settings.iter().map(|set| (set.key.to_owned(), set.value.clone())));
     let mut wants = Wants { told: Told::new(all), rootless, ..wants };
     if rootless {
@@ -168,11 +176,30 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
         wants.pid_dirs.push(places::runtime_dir(&launch.environment));
     }
     // In a namespace of its own it would not see the addresses that clients use; the process outside has seen to it.
-    if let (Daemon::Ours(_), Place::Root) = (&daemon, place) {
+    if let (Daemon::Ours(_), Place::Root) = (daemon, place) {
         wants.tls = tls_wishes(launch, &arguments, &file)?;
     }
     wants.firewall = Some(preparation::firewall_wishes(&launch.environment));
     wants.network = Some(preparation::network_wishes(launch.config, &launch.environment));
+    Ok(Known { arguments, file, settings, wants })
+}
+
+/// The plan that would be carried out for this daemon.
+pub fn foresee(launch: &Launch<'_>, daemon: Daemon) -> Result<Plan, Failure> {
+    let place = Place::of(launch);
+    if place == Place::User {
+        return Ok(rootless::foresee(launch, daemon)?.plan);
+    }
+    let wants = know(launch, &daemon, place)?.wants;
+    // In a running container the daemons are ours, and no others.
+    let state = SupervisorState::read(&places::state_path(&launch.environment)).ok();
+    let supervised = state.into_iter().flat_map(|state| state.services).filter_map(|service| service.pid).collect();
+    preparation::decide(&Wants { supervised, ..wants }, &launch.environment)
+}
+
+/// The daemon's side where we are root.
+fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Parts, Failure> {
+    let Known { arguments, file, settings, wants } = know(launch, &daemon, place)?;
     let trusted = trust::bundle(launch)?;
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
@@ -185,7 +212,8 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
     }
     let parts = match daemon {
         Daemon::Ours(_) => {
-            ours(launch, &Ours { arguments, file, settings, data_root, containerd_root, tls: wants.tls, applied })?
+            let Wants { data_root, containerd_root, tls, .. } = wants;
+            ours(launch, &Ours { arguments, file, settings, data_root, containerd_root, tls, applied })?
         }
         Daemon::Explicit(line) => explicit(launch, line, &applied)?,
     };

@@ -22,8 +22,10 @@ use crate::engine::rootlesskit::{RootlessKit, command_line};
 use crate::engine::socket;
 use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{ServiceSpec, SupervisorConfig};
+use crate::prepare::Plan;
 use crate::prepare::rootless::{self, RootlessWishes};
 use crate::prepare::sockets::{self, Bound, ListenAddress};
+use crate::prepare::tls::TlsWishes;
 use crate::prepare::tls::{self, TlsFacts};
 use crate::probe::rootless::{Owner, Rootless, look};
 use crate::probe::{Roots, certificates, names};
@@ -93,21 +95,38 @@ pub fn facts(launch: &Launch<'_>, owner: &Owner) -> Result<Rootless, Failure> {
     Ok(look(&Roots::system(), owner, launch.environment.get("PATH"))?)
 }
 
-/// The daemon's side as one service: `rootlesskit` with this very program below it.
-pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure> {
+/// What is known of a rootless daemon before anything is done.
+pub struct Foreseen {
+    arguments: DaemonArguments,
+    explicit: Option<Vec<OsString>>,
+    wishes: Wishes,
+    facts: Rootless,
+    tls: Option<TlsWishes>,
+    /// What the part outside of the namespace would do.
+    pub plan: Plan,
+}
+
+/// Reads arguments and surroundings, and plans.
+pub fn foresee(launch: &Launch<'_>, daemon: Daemon) -> Result<Foreseen, Failure> {
     let (mut arguments, explicit) = match daemon {
         Daemon::Ours(arguments) => (DaemonArguments::parse(arguments), None),
         Daemon::Explicit(line) => (DaemonArguments::parse(line.iter().skip(1).cloned()), Some(line)),
     };
-    let begun = Instant::now();
     let wishes = wishes(launch, &mut arguments)?;
     let facts = facts(launch, &wishes.owner)?;
     let mut plan = rootless::plan(&facts, &wishes.rootless);
-    let wanted = if explicit.is_some() { None } else { tls_wishes(launch, &arguments, &wishes.file)? };
-    if let Some(wanted) = &wanted {
+    let tls = if explicit.is_some() { None } else { tls_wishes(launch, &arguments, &wishes.file)? };
+    if let Some(wanted) = &tls {
         let folder = certificates::look(&wanted.directory);
         plan.steps.push(tls::step::step(&TlsFacts { folder, names: names::own(&Roots::system()) }, wanted));
     }
+    Ok(Foreseen { arguments, explicit, wishes, facts, tls, plan })
+}
+
+/// The daemon's side as one service: `rootlesskit` with this very program below it.
+pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure> {
+    let begun = Instant::now();
+    let Foreseen { arguments, explicit, wishes, facts, tls: wanted, plan } = foresee(launch, daemon)?;
     preparation::carry_out(&plan, &mut launch.environment, launch.voice)?;
     launch.environment.set("XDG_RUNTIME_DIR", wishes.owner.runtime_dir.as_os_str());
 
