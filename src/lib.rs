@@ -12,12 +12,16 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`init`] | PID 1: signals, reaping, services, shutdown, log pump |
 | [`engine`] | dockerd and containerd as things to start and to ask |
 | [`exec`] | job → container → result |
+| [`selftest`] | whether limits hold: load, measure, judge |
+| [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
-PID 1 runs through `sys`, `probe`, `prepare` and `init` alone: synchronous, single-threaded, without a panic path.
+PID 1 runs through `sys`, `probe`, `prepare` and `init` alone: synchronous, in one thread (only the packet filters
+are tried beside the other probes), without a panic path.
 */
 
 pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod exec;
 pub mod init;

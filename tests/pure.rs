@@ -12,7 +12,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("init", vec!["sys"]),
         ("engine", vec!["probe", "sys"]),
         ("exec", vec!["engine", "probe", "sys"]),
-        ("cli", vec!["exec", "engine", "init", "prepare", "probe", "sys"]),
+        ("selftest", vec!["exec", "engine", "probe", "sys"]),
+        ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
+        ("cli", vec!["selftest", "doctor", "exec", "engine", "init", "prepare", "probe", "sys"]),
     ])
 }
 
@@ -103,4 +105,32 @@ fn rooms_on_pid_ones_path_deny_panics() {
             assert!(text.contains(&format!("clippy::{lint}")), "src/{room} does not deny {lint}");
         }
     }
+}
+
+/// Names of steps and checks in a text: the first argument of what makes one, up to where it is put together.
+fn names_of_checks(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    ["Step::nothing(", "Check::ok(", "folder("]
+        .iter()
+        .flat_map(|maker| code.split(maker).skip(1))
+        .filter_map(|rest| {
+            let word = rest.trim_start();
+            let word = word.strip_prefix("format!(").unwrap_or(word).strip_prefix('"')?;
+            Some(word.split(['"', '{']).next()?.trim_end_matches([':', '.']).to_owned())
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn every_step_and_check_is_explained() {
+    let of = |room: &str| room == "prepare" || room == "doctor";
+    let names: Vec<String> =
+        rooms().iter().filter(|(room, ..)| of(room)).flat_map(|(_, _, text)| names_of_checks(text)).collect();
+    assert!(names.len() > 30, "the search for names is broken: {names:?}");
+    let unexplained: Vec<&String> = names
+        .iter()
+        .filter(|name| name.as_str() != "engine" && dindctl::doctor::docs::section(name).is_none())
+        .collect();
+    assert!(unexplained.is_empty(), "no section in docs/checks.md for {unexplained:?}");
 }

@@ -128,13 +128,13 @@ fn not_ready(state: &SupervisorState) -> Option<NotReady> {
 }
 
 /// The first unix socket, else the first TCP one.
-fn address(listen: &[String]) -> Option<Address> {
+pub(super) fn address(listen: &[String]) -> Option<Address> {
     let unix = listen.iter().find(|text| text.starts_with("unix://"));
     unix.or(listen.first()).and_then(|text| Address::parse(text))
 }
 
 /// Where the daemon is when no supervisor tells it.
-fn default_address(environment: &Environment) -> Address {
+pub(super) fn default_address(environment: &Environment) -> Address {
     let host = environment.text("DOCKER_HOST").and_then(Address::parse);
     host.unwrap_or_else(|| Address::Unix(places::socket(environment)))
 }

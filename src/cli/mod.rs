@@ -10,6 +10,7 @@ pub mod config;
 pub mod config_show;
 pub mod daemon;
 pub mod docker_cli;
+pub mod doctor;
 pub mod entrypoint;
 pub mod environment;
 pub mod exec;
@@ -88,6 +89,8 @@ enum Command {
     Prepare(preparation::PrepareArgs),
     /// Show what the preparation would do here, and why
     Plan(preparation::PlanArgs),
+    /// Tell what is wrong here, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Only PID 1 duty: start the command, pass signals on, reap (drop-in for docker-init)
     Init(init::InitArgs),
     /// Run what the official CLI image's entrypoint would run
@@ -183,6 +186,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
         Command::Init(arguments) => init::run(arguments, environment, voice),
         Command::Plan(arguments) => preparation::run_plan(arguments, &launch()),
+        Command::Doctor(arguments) => doctor::run(arguments, &launch()),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, environment, voice),
         Command::Exec(arguments) => match config.exec_settings() {

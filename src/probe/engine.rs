@@ -28,7 +28,13 @@ const PIECE: usize = 64 * 1024;
 /// 40 ms, and is done where something else, such as a script, stands in its place.
 pub fn understands(path: &OsStr, option: &str) -> Option<bool> {
     let program = crate::sys::spawn::find_program(OsStr::new("dockerd"), Some(path))?;
-    has_constant(&program, option.as_bytes()).or_else(|| Some(offers(&help(&program)?, option)))
+    has_constant(&program, option.as_bytes()).or_else(|| Some(offers(&answer(&program, "--help", LIMIT)?, option)))
+}
+
+/// What a program of `PATH` answers to one argument; `None` when there is none, or no whole answer in time.
+pub fn ask(name: &str, argument: &str, path: &OsStr, limit: Duration) -> Option<String> {
+    let program = crate::sys::spawn::find_program(OsStr::new(name), Some(path))?;
+    answer(&program, argument, limit)
 }
 
 /// Whether the read-only data of a program of this machine's word size contains these bytes; `None` for what is no such
@@ -67,12 +73,12 @@ fn constants(file: &File) -> Option<(u64, u64)> {
     section.file_range(endian)
 }
 
-/// What the program says of its options; `None` when it has not said it all within 2 s.
-fn help(program: &Path) -> Option<String> {
+/// What the program says to one argument; `None` when it has not said it all in time.
+fn answer(program: &Path, argument: &str, limit: Duration) -> Option<String> {
     let mut command = Command::new(program);
-    command.arg("--help").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    let text = child.stdout.take().and_then(|answer| read_within(answer, LIMIT));
+    let text = child.stdout.take().and_then(|answer| read_within(answer, limit));
     // It ends, or has ended.
     let _ = child.kill();
     let _ = child.wait();
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_program_says_what_it_can_be_told() {
-        let text = help(Path::new("/bin/cat")).unwrap();
+        let text = answer(Path::new("/bin/cat"), "--help", LIMIT).unwrap();
         assert!(offers(&text, "show-nonprinting"), "{text}");
         assert!(!offers(&text, "show-nonprintin"), "{text}");
     }
