@@ -12,6 +12,8 @@ mod daemon;
 mod detach;
 #[path = "engine/docker.rs"]
 mod docker;
+#[path = "engine/doctor.rs"]
+mod doctor;
 #[path = "engine/egress.rs"]
 mod egress;
 #[path = "engine/exec.rs"]
@@ -61,6 +63,7 @@ fn main() {
         .chain(exec::CASES)
         .chain(egress::CASES)
         .chain(firewall::CASES)
+        .chain(doctor::CASES)
         .chain(selftest::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
