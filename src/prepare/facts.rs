@@ -1,6 +1,7 @@
 /*!
 Everything that the plan is decided on, read once.
 */
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::pidfiles;
@@ -129,7 +130,8 @@ impl Facts {
             pid_files,
             tls: wants.tls.as_ref().map(|wishes| TlsFacts {
                 folder: certificates::look(&roots.resolve(&wishes.directory)),
-                names: names::own(roots),
+                // The networks of a running daemon bring addresses that nobody calls the API by.
+                names: if wants.supervised.is_empty() { names::own(roots) } else { BTreeSet::new() },
             }),
             firewall: None,
             securityfs_dir: roots.resolve("/sys/kernel/security".as_ref()).is_dir(),

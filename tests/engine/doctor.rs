@@ -28,7 +28,7 @@ fn checks(report: &Value) -> Vec<(String, String)> {
 }
 
 fn a_running_daemon_is_well() -> Result<(), Failed> {
-    let dind = Container::dind("doctor", &[]);
+    let dind = Container::dind("doctor", &["--env=DOCKER_TLS_CERTDIR=/certs"]);
     let before = dind.sh("cat /proc/self/mountinfo; ls -A /run /tmp /var/lib/docker").ok();
     let report: Value = serde_json::from_str(&dind.exec(&["dindctl", "doctor", "-o", "json"]).ok())?;
     let after = dind.sh("cat /proc/self/mountinfo; ls -A /run /tmp /var/lib/docker").ok();
@@ -44,6 +44,7 @@ fn a_running_daemon_is_well() -> Result<(), Failed> {
     assert!(runc["finding"].as_str().is_some_and(|finding| finding.contains("runc version")), "{runc}");
     assert!(runc["docs"].as_str().is_some_and(|link| link.ends_with("docs/checks.md#enginerunc")), "{runc}");
     let text = dind.exec(&["dindctl", "doctor", "--all"]).ok();
+    assert!(!text.contains("entrypoint would make"), "{text}");
     assert!(text.contains("\nok    daemon: answers in ") && text.contains("the daemon can work: 0 failed"), "{text}");
     Ok(())
 }
