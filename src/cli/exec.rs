@@ -20,7 +20,7 @@ use crate::exec::sink::Sink;
 use crate::exec::teardown;
 use crate::exec::terminal::Signals;
 use crate::exec::typed::{Caller, Typed};
-use crate::exec::{dryrun, exit, program, workspace};
+use crate::exec::{authorities, dryrun, exit, program, workspace};
 use crate::sys::background::{self, Back, Side};
 use crate::sys::wait::Exit;
 
@@ -279,8 +279,9 @@ fn order(request: Request, env: &BTreeMap<String, String>, begun: Instant) -> Re
     let sockets = workspace::control_sockets(socket);
     let resolved = request.workspace.as_ref().map(|spec| workspace::resolve(spec, &sockets)).transpose()?;
     let loaded = program::load(&request, resolved.as_ref(), &mut std::io::stdin().lock())?;
+    let authorities = request.ca_file.as_deref().map(authorities::read).transpose()?;
     let progress = if std::io::stderr().is_terminal() { Progress::Terminal } else { Progress::Lines };
-    Ok((Order { request, workspace: resolved, loaded, progress, begun }, endpoint))
+    Ok((Order { request, workspace: resolved, loaded, authorities, progress, begun }, endpoint))
 }
 
 fn on_runtime(

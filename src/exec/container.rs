@@ -8,6 +8,7 @@ use bollard::models::{
     MountVolumeOptions, ResourcesUlimits,
 };
 
+use super::authorities;
 use super::job::{self, Scene};
 use super::network::Network;
 use super::protocol::RunAs;
@@ -127,6 +128,9 @@ fn host_config(scene: &Scene<'_>, agent: &AgentSource) -> HostConfig {
         tmpfs.insert(workspace.path.clone(), tmpfs_options(limits.tmpfs));
     }
     let with_agent = *agent != AgentSource::Absent;
+    if with_agent && scene.authorities.is_some() {
+        tmpfs.insert(authorities::FOLDER.to_owned(), authorities::TMPFS.to_owned());
+    }
     HostConfig {
         memory,
         memory_swap: memory,
@@ -252,6 +256,16 @@ mod tests {
         // Nothing is open by accident.
         let unready = host(&scene(&request, &image), &agent);
         assert_eq!((unready.cap_add.unwrap().len(), unready.network_mode.as_deref()), (3, Some("none")));
+    }
+
+    #[test]
+    fn authorities_have_a_place_that_only_the_agent_can_write() {
+        let (request, image) = (request(|_| ()), ImageFacts::default());
+        let scene = Scene { authorities: Some("PEM"), ..scene(&request, &image) };
+        let options = host(&scene, &AgentSource::Volume("v".into())).tmpfs.unwrap()[authorities::FOLDER].clone();
+        assert!(options.contains("mode=0755") && options.contains("noexec"), "{options}");
+        assert!(!host(&scene, &AgentSource::Absent).tmpfs.unwrap().contains_key(authorities::FOLDER));
+        assert!(!writable_places(&scene).iter().any(|place| place == authorities::FOLDER));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::workspace::Workspace;
 /// without the caller) has no equivalent; the image's own USER, VOLUMEs and ENTRYPOINT are not looked at.
 pub fn command(request: &Request, workspace: Option<&Workspace>, loaded: Option<&Loaded>) -> Result<String, Rejection> {
     let image = ImageFacts { reference: request.image.clone(), ..ImageFacts::default() };
-    let scene = Scene { request, image: &image, workspace, loaded, terminal: None, egress: None };
+    let scene = Scene { request, image: &image, workspace, loaded, terminal: None, egress: None, authorities: None };
     let mut words: Vec<String> = Vec::new();
     let seconds = request.limits.timeout.as_secs_f64().to_string();
     words.extend(["timeout", "-s", "KILL", &seconds, "docker", "run", "--rm"].map(str::to_owned));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::authorities;
 use super::image::ImageFacts;
 use super::network::Egress;
 use super::program::Loaded;
@@ -28,6 +29,8 @@ pub struct Scene<'a> {
     pub terminal: Option<(u16, u16)>,
     /// The network of `--network egress`.
     pub egress: Option<&'a Egress>,
+    /// Authorities that the program trusts besides those of its image, PEM.
+    pub authorities: Option<&'a str>,
 }
 
 /// The job of a scene.
@@ -39,7 +42,12 @@ pub fn job(scene: &Scene<'_>) -> Result<Job, Rejection> {
         id: request.id.clone(),
         stages: vec![Stage { name: "run".to_owned(), argv: argv(scene)? }],
         files: loaded.iter().filter_map(|loaded| loaded.file.clone()).collect(),
-        env: environment(scene, &workdir),
+        env: scene
+            .authorities
+            .into_iter()
+            .flat_map(|_| authorities::variables())
+            .chain(environment(scene, &workdir))
+            .collect(),
         run_as: run_as(scene),
         workdir,
         workspace: workspace.map(|workspace| match workspace.mode {
@@ -55,6 +63,7 @@ pub fn job(scene: &Scene<'_>) -> Result<Job, Rejection> {
         tty: request.tty.then_some(scene.terminal.unwrap_or((24, 80))),
         watch_full: super::container::writable_places(scene),
         egress: scene.egress.map(|egress| egress.policy.clone()),
+        authorities: scene.authorities.map(str::to_owned),
     })
 }
 
@@ -160,7 +169,7 @@ pub(super) mod tests {
     }
 
     pub fn scene<'a>(request: &'a Request, image: &'a ImageFacts) -> Scene<'a> {
-        Scene { request, image, workspace: None, loaded: None, terminal: None, egress: None }
+        Scene { request, image, workspace: None, loaded: None, terminal: None, egress: None, authorities: None }
     }
 
     pub fn workspace(mode: WorkspaceMode, uid: u32) -> Workspace {
@@ -235,6 +244,17 @@ pub(super) mod tests {
         assert_eq!(at(&asked, Some(&folder)), "/x");
         let trap = ImageFacts { workdir: "/proc/self/fd/8".into(), ..ImageFacts::default() };
         assert!(workdir(&scene(&command, &trap)).unwrap_err().to_string().contains("/proc"));
+    }
+
+    #[test]
+    fn authorities_are_found_by_variables_that_the_caller_may_set_himself() {
+        let (image, typed) = (ImageFacts::default(), request(|typed| typed.env = words(&["SSL_CERT_FILE=/mine"])));
+        let job = job(&Scene { authorities: Some("PEM"), ..scene(&typed, &image) }).unwrap();
+        assert_eq!(job.authorities.as_deref(), Some("PEM"));
+        assert_eq!(job.env["SSL_CERT_FILE"], "/mine");
+        assert_eq!(job.env["REQUESTS_CA_BUNDLE"], authorities::BUNDLE);
+        let job = super::job(&scene(&request(|_| ()), &image)).unwrap();
+        assert_eq!((job.authorities, job.env.get("SSL_CERT_FILE")), (None, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ to in framed messages ([`protocol`]), and ends in a typed [`outcome`].
 */
 
 pub mod agent;
+pub mod authorities;
 pub mod chain;
 pub mod container;
 pub mod daemon;

@@ -37,6 +37,11 @@ impl std::fmt::Display for Network {
 }
 
 impl Network {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Named(name) if name == "none")
+    }
+
     /// Reads `--network` with the networks of `--egress-allow`.
     pub fn read(name: &str, allow: &[String]) -> Result<Self, Rejection> {
         let refuse = |why: &str| {

@@ -300,6 +300,9 @@ pub struct Job {
     /// What the sandbox's network is closed to; `None` leaves it as the daemon made it.
     #[serde(default)]
     pub egress: Option<Policy>,
+    /// Authorities that the agent adds to those of the image (PEM), in the [folder](super::authorities::FOLDER) for them.
+    #[serde(default)]
+    pub authorities: Option<String>,
 }
 
 /// One program of a job.

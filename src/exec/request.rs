@@ -46,6 +46,8 @@ pub struct Request {
     pub limits: Limits,
     /// What it is connected to.
     pub network: Network,
+    /// File of authorities for a program that has a network.
+    pub ca_file: Option<PathBuf>,
     /// Whether the root file system is read-only.
     pub read_only: bool,
     /// OCI runtime, or the daemon's default.
@@ -166,6 +168,9 @@ pub fn validate(id: &str, typed: &Typed, settings: &ExecSettings, caller: &Calle
         Some(text) => parse::word("--read-only", text, &[("true", true), ("false", false)])?,
     };
     let pull = typed.pull.as_deref().or(settings.pull.as_deref()).unwrap_or("missing");
+    let network = network(typed, settings)?;
+    // Whom nobody can be reached from, nobody has to be trusted by.
+    let ca_file = settings.ca_file.as_ref().filter(|_| !network.is_none()).map(PathBuf::from);
     Ok(Request {
         id: id.to_owned(),
         name: container_name(id, typed.name.as_deref())?,
@@ -178,7 +183,8 @@ pub fn validate(id: &str, typed: &Typed, settings: &ExecSettings, caller: &Calle
         tty: typed.tty,
         labels: variables::labels(&typed.labels)?,
         limits: limits(typed, settings)?,
-        network: network(typed, settings)?,
+        network,
+        ca_file,
         read_only,
         runtime: typed.runtime.clone().or_else(|| settings.runtime.clone()),
         pull: parse::word(

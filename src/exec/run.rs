@@ -38,6 +38,8 @@ pub struct Order {
     pub workspace: Option<Workspace>,
     /// The program text.
     pub loaded: Option<Loaded>,
+    /// Authorities that the program trusts besides those of its image, PEM.
+    pub authorities: Option<String>,
     /// How a pull is shown.
     pub progress: Progress,
     /// When the request came.
@@ -194,10 +196,10 @@ impl Run<'_> {
     }
 
     fn scene<'a>(&'a self, image: &'a ImageFacts) -> Scene<'a> {
-        let Order { request, workspace, loaded, .. } = &self.order;
+        let Order { request, workspace, loaded, authorities, .. } = &self.order;
         let terminal = if request.tty { terminal::size() } else { None };
         let (workspace, loaded, egress) = (workspace.as_ref(), loaded.as_ref(), self.egress.as_ref());
-        Scene { request, image, workspace, loaded, terminal, egress }
+        Scene { request, image, workspace, loaded, terminal, egress, authorities: authorities.as_deref() }
     }
 
     /// Creates the container; `None` when the daemon does not have a directory or a file that it should mount.
@@ -356,6 +358,10 @@ impl Run<'_> {
 
     async fn plain(&mut self, image: &ImageFacts, sink: &mut Sink, signals: &mut Signals) -> Result<Try, ExecError> {
         plain::check(&self.order.request, self.order.loaded.as_ref(), self.order.workspace.as_ref())?;
+        if let (Some(_), Some(file)) = (&self.order.authorities, &self.order.request.ca_file) {
+            self.notes
+                .push(format!("the program does not get the authorities in {}: the agent writes them", file.display()));
+        }
         let id = tokio::select! {
             biased;
             number = signals.stop() => return Err(ExecError::Interrupted(number)),

@@ -34,4 +34,6 @@ pub struct ExecSettings {
     pub runtime: Option<String>,
     /// Default for `--pull`.
     pub pull: Option<String>,
+    /// File of [authorities](super::authorities) for programs that have a network.
+    pub ca_file: Option<String>,
 }

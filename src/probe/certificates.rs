@@ -17,6 +17,16 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::storage;
 use crate::probe::names::Name;
 
+/// Where a system has the authorities that its programs trust, as Go looks for them (`crypto/x509/root_linux.go`).
+pub const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// A file and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content<T> {

@@ -15,6 +15,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("settings::nested_networks_fit_the_way_out", nested_networks_fit_the_way_out),
     ("settings::nested_networks_avoid_those_around", nested_networks_avoid_those_around),
     ("settings::authorities_are_trusted_by_the_daemon", authorities_are_trusted_by_the_daemon),
+    ("settings::authorities_are_trusted_in_sandboxes", authorities_are_trusted_in_sandboxes),
     ("settings::contradictions_end_before_anything_is_changed", contradictions_end_before_anything_is_changed),
 ];
 
@@ -95,38 +96,85 @@ fn nested_networks_avoid_those_around() -> Result<(), Failed> {
     Ok(())
 }
 
-fn authorities_are_trusted_by_the_daemon() -> Result<(), Failed> {
+/// A folder with an authority, and with what a server needs that it vouches for.
+fn authority() -> Result<tempfile::TempDir, Failed> {
     let key = rcgen::KeyPair::generate()?;
     let mut authority = rcgen::CertificateParams::default();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // Newer TLS libraries want to be told what a key is for.
+    authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority of our own");
     let ca = authority.self_signed(&key)?.pem();
     let issuer = rcgen::Issuer::new(authority, key);
     let server_key = rcgen::KeyPair::generate()?;
-    let server = rcgen::CertificateParams::new(vec!["203.0.113.20".to_owned()])?.signed_by(&server_key, &issuer)?.pem();
+    let mut server = rcgen::CertificateParams::new(vec!["203.0.113.20".to_owned()])?;
+    server.use_authority_key_identifier_extension = true;
+    let server = server.signed_by(&server_key, &issuer)?.pem();
     let folder = tempfile::tempdir()?;
     for (name, text) in [("ca.pem", ca), ("cert.pem", server), ("key.pem", server_key.serialize_pem())] {
         std::fs::write(folder.path().join(name), text)?;
     }
-    // No registry, but what it says comes only after its certificate has been accepted.
+    Ok(folder)
+}
+
+/// A dind with a server at 203.0.113.20:5443 that the authority in `folder` vouches for. It is no registry, but what it says
+/// comes only after its certificate has been accepted.
+fn with_server(folder: &std::path::Path, options: &[&str]) -> Container {
     let serve = "ip addr add 203.0.113.20/32 dev lo && \
         exec openssl s_server -accept 5443 -cert /x/cert.pem -key /x/key.pem -www";
-    let pull = |options: &[&str]| {
-        let name = fresh_name("trust");
-        let dind = Container { name };
-        let create = ["create", "--label=dindctl.test=1", "--privileged", "--env=DOCKER_TLS_CERTDIR="];
-        docker(&[&create[..], options, &["--name", &dind.name, &image()]].concat()).ok();
-        docker(&["cp", &folder.path().display().to_string(), &format!("{}:/x", dind.name)]).ok();
-        docker(&["start", &dind.name]).ok();
-        dind.wait_healthy(Duration::from_secs(60));
-        docker(&["exec", "--detach", &dind.name, "sh", "-c", serve]).ok();
-        std::thread::sleep(Duration::from_millis(500));
-        let said = dind.sh("timeout 10 docker pull 203.0.113.20:5443/x:y").err;
-        (said.contains("certificate signed by unknown authority"), dind.logs() + &said)
+    let dind = Container { name: fresh_name("trust") };
+    let create = ["create", "--label=dindctl.test=1", "--privileged", "--env=DOCKER_TLS_CERTDIR="];
+    docker(&[&create[..], options, &["--name", &dind.name, &image()]].concat()).ok();
+    docker(&["cp", &folder.display().to_string(), &format!("{}:/x", dind.name)]).ok();
+    docker(&["start", &dind.name]).ok();
+    dind.wait_healthy(Duration::from_secs(60));
+    docker(&["exec", "--detach", &dind.name, "sh", "-c", serve]).ok();
+    dind.sh("for i in $(seq 100); do openssl s_client -connect 203.0.113.20:5443 </dev/null >/dev/null 2>&1 && exit; sleep 0.05; done; exit 1").ok();
+    dind
+}
+
+const TRUST: &str = "--env=DINDCTL_CA_FILE=/x/ca.pem";
+
+fn authorities_are_trusted_by_the_daemon() -> Result<(), Failed> {
+    let folder = authority()?;
+    let refused = |options: &[&str]| {
+        let dind = with_server(folder.path(), options);
+        let pull = dind.sh("timeout 10 docker pull 203.0.113.20:5443/x:y").err;
+        let add = "printf 'FROM scratch\\nADD https://203.0.113.20:5443/ /x\\n' | timeout 30 docker build - 2>&1";
+        let add = dind.sh(add).out;
+        let unknown = "certificate signed by unknown authority";
+        ([pull.contains(unknown), add.contains(unknown)], dind.logs() + &pull + &add)
     };
-    let (refused, said) = pull(&[]);
-    assert!(refused, "{said}");
-    let (refused, said) = pull(&["--env=DINDCTL_CA_FILE=/x/ca.pem"]);
-    assert!(!refused, "{said}");
+    let (without, said) = refused(&[]);
+    assert_eq!(without, [true, true], "{said}");
+    let (with, said) = refused(&[TRUST]);
+    assert_eq!(with, [false, false], "{said}");
+    Ok(())
+}
+
+/// Python by its ssl module, and another program by another variable of its own.
+fn authorities_are_trusted_in_sandboxes() -> Result<(), Failed> {
+    const PYTHON: &str = "python:3.13-slim";
+    let folder = authority()?;
+    let dind = with_server(folder.path(), &[TRUST]);
+    dind.load(PYTHON);
+    let code = "import os, urllib.request\nprint(urllib.request.urlopen('https://203.0.113.20:5443/').status, \
+        len(open(os.environ['REQUESTS_CA_BUNDLE']).read()) > 100000, os.access('/run/dindctl', os.W_OK))";
+    let run = ["dindctl", "exec", "--network", "bridge", "python", "-c", code];
+    assert_eq!(dind.exec(&run).ok(), "200 True False");
+    // A file of one's own for those who do not want ours; and none where nobody is told of any.
+    let own = [&run[..4], &["-e", "SSL_CERT_FILE=/dev/null"], &run[4..]].concat();
+    assert!(dind.exec(&own).err.contains("CERTIFICATE_VERIFY_FAILED"));
+    let line = [&["exec", "-e", "DINDCTL_CA_FILE=", dind.name.as_str()], &run[..]].concat();
+    assert!(docker(&line).err.contains("CERTIFICATE_VERIFY_FAILED"));
+    let line = [&["exec", "-e", "DINDCTL_CA_FILE=/x/key.pem", dind.name.as_str()], &run[..]].concat();
+    let said = docker(&line);
+    assert_eq!((said.code, said.out.as_str()), (125, ""), "{}", said.err);
+    assert!(
+        said.err.contains("DINDCTL_CA_FILE (trust.ca_file) \"/x/key.pem\": part 1 is a private key"),
+        "{}",
+        said.err
+    );
     Ok(())
 }
 

@@ -153,10 +153,10 @@ pub const KEYS: &[Key] = &[
         },
     ),
     key(
-        "daemon.ca_file",
+        "trust.ca_file",
         "DINDCTL_CA_FILE",
         "",
-        "PEM file of authorities that the daemon trusts for registries, besides those of the image",
+        "PEM file of authorities that the daemon and programs of sandboxes trust, besides those of their images",
         absolute_or_empty,
     ),
     key("tls.key", "DINDCTL_TLS_KEY", "ecdsa", "kind of new keys: ecdsa (P-256) or rsa (4096 bits)", |value| {

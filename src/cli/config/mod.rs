@@ -263,6 +263,7 @@ impl Config {
             egress_allow: keys::list(self.get("exec.egress_allow")).map(str::to_owned).collect(),
             runtime: value("exec.runtime"),
             pull: value("exec.pull"),
+            ca_file: value("trust.ca_file"),
         })
     }
 

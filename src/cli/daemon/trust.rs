@@ -8,25 +8,15 @@ use std::path::{Path, PathBuf};
 use super::super::failure::Failure;
 use super::super::places::RUN_DIR;
 use super::{Launch, files};
-use crate::probe::certificates;
+use crate::probe::certificates::{self, BUNDLES};
 
-/// The system's bundle, where Go looks for it (`crypto/x509/root_linux.go`).
-const BUNDLES: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// The whole bundle with `daemon.ca_file`, checked; `None` where there is no such file.
+/// The whole bundle with `trust.ca_file`, checked; `None` where there is no such file.
 pub fn bundle(launch: &Launch<'_>) -> Result<Option<String>, Failure> {
-    let extra = launch.config.get("daemon.ca_file");
+    let extra = launch.config.get("trust.ca_file");
     if extra.is_empty() {
         return Ok(None);
     }
-    let place = launch.config.source("daemon.ca_file").to_string();
+    let place = launch.config.source("trust.ca_file").to_string();
     let refuse = |why: String, hint: &str| Failure::new(format!("the authorities in {extra} ({place}): {why}"), hint);
     let text = std::fs::read_to_string(extra)
         .map_err(|error| refuse(format!("cannot be read: {error}"), "mount the file into the container"))?;

@@ -25,6 +25,7 @@ use session::{Session, Stop};
 mod access;
 pub mod accounts;
 mod alarm;
+mod authorities;
 mod caller;
 mod channel;
 mod classify;

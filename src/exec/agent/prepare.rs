@@ -27,8 +27,8 @@ use crate::exec::protocol::{CodeFile, DirectoryIdentity, Job};
 use crate::sys::fsuser::FsUser;
 use crate::sys::spawn::Identity;
 
-/// Most bytes read of `/etc/passwd` and `/etc/group`, which an untrusted image brings along.
-const ACCOUNTS_MAX: u64 = 4 * 1024 * 1024;
+/// Most bytes read of `/etc/passwd`, `/etc/group` and a bundle of authorities, which an untrusted image brings along.
+const READ_MAX: u64 = 4 * 1024 * 1024;
 
 /// Checks what can be told from the job alone.
 pub(super) fn check(job: &Job) -> Result<(), Refusal> {
@@ -65,14 +65,14 @@ pub(super) fn account(job: &Job, root: &Path) -> Result<Account, Refusal> {
 }
 
 /// The beginning of a regular file as text; anything else is as good as empty, as it is for docker.
-fn read_bounded(path: &Path) -> String {
+pub(super) fn read_bounded(path: &Path) -> String {
     // A pipe in that place must not hold us.
     let file = std::fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let mut bytes = Vec::new();
     match file {
         Ok(file) if file.metadata().is_ok_and(|found| found.is_file()) => {
             // What was read before an error counts.
-            let _ = file.take(ACCOUNTS_MAX).read_to_end(&mut bytes);
+            let _ = file.take(READ_MAX).read_to_end(&mut bytes);
         }
         _ => {}
     }

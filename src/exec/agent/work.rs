@@ -101,6 +101,9 @@ fn run_job(
     if let Some(policy) = &job.egress {
         super::egress::close(policy, identity)?;
     }
+    if let Some(extra) = &job.authorities {
+        super::authorities::install(extra, identity, Path::new("/"))?;
+    }
     place_workspace(session, job, identity)?;
     prepare::as_user(identity, || {
         prepare::write_files(&job.files)?;
