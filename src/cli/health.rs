@@ -154,6 +154,7 @@ mod tests {
             pid: 1,
             version: "0".into(),
             stopping: false,
+            started: 1.0,
             prepare_ms: 1.0,
             ready_ms: None,
             listen: vec!["tcp://0.0.0.0:2375".into(), "unix:///run/docker.sock".into()],
@@ -163,6 +164,8 @@ mod tests {
                 pid: None,
                 restarts: 1,
                 last_exit: Some("signal 9 (SIGKILL)".into()),
+                since_ms: 0,
+                lives: Vec::new(),
             }],
         }
     }

@@ -35,6 +35,11 @@ pub fn user_data_root(environment: &Environment) -> Option<PathBuf> {
     Some(data.join("docker"))
 }
 
+/// Where the supervisor in this container can be asked.
+pub fn control_path(environment: &Environment) -> PathBuf {
+    state_path(environment).with_file_name("control.sock")
+}
+
 /// The state of the supervisor in this container: root's, else the user's own.
 pub fn state_path(environment: &Environment) -> PathBuf {
     let root = PathBuf::from(STATE_PATH);

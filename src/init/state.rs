@@ -51,6 +51,25 @@ pub struct ServiceState {
     pub restarts: u32,
     /// How the last process ended, in words (`exit code 1`, `signal 9 (SIGKILL)`).
     pub last_exit: Option<String>,
+    /// When the phase began, milliseconds after the start of PID 1.
+    pub since_ms: u64,
+    /// The last processes, oldest first.
+    pub lives: Vec<LifeState>,
+}
+
+/// One process of a service, or an attempt to start one. Times are milliseconds after the start of PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeState {
+    /// Its number; `None`: it could not be started.
+    pub pid: Option<i32>,
+    /// Its start.
+    pub started_ms: u64,
+    /// Its first readiness; `None`: it has not been ready.
+    pub ready_ms: Option<u64>,
+    /// Its end; `None`: it runs.
+    pub ended_ms: Option<u64>,
+    /// How it ended, in words.
+    pub exit: Option<String>,
 }
 
 /// All that PID 1 tells.
@@ -64,6 +83,8 @@ pub struct SupervisorState {
     pub version: String,
     /// Whether the container is on its way down.
     pub stopping: bool,
+    /// Start of PID 1, seconds since 1970 by the clock of that moment.
+    pub started: f64,
     /// Duration of the preparation (all steps), milliseconds.
     pub prepare_ms: f64,
     /// From the start of PID 1 to the first readiness of the daemon, milliseconds.
@@ -72,6 +93,24 @@ pub struct SupervisorState {
     pub listen: Vec<String>,
     /// The supervised programs in the order of their start.
     pub services: Vec<ServiceState>,
+}
+
+/// Schema name of [`Status`]; changes when a field changes its meaning.
+pub const STATUS_SCHEMA: &str = "dindctl.status/v1";
+
+/// What PID 1 answers to `status`: its state, and what changes without an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`STATUS_SCHEMA`].
+    pub schema: String,
+    /// Time since the start of PID 1, milliseconds, by a clock that nobody sets.
+    pub uptime_ms: u64,
+    /// Orphans that were reaped.
+    pub orphans: u64,
+    /// Bytes of services that were dropped on the way down, because nobody read them.
+    pub lost_log_bytes: u64,
+    /// What the state file holds as well.
+    pub supervisor: SupervisorState,
 }
 
 impl SupervisorState {
@@ -120,6 +159,7 @@ mod tests {
             pid: 1,
             version: "0".into(),
             stopping: true,
+            started: 1.0,
             prepare_ms: 1.0,
             ready_ms: None,
             listen: Vec::new(),
