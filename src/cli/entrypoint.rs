@@ -4,7 +4,7 @@
 No argument or a leading flag means dockerd with our defaults; the word `dockerd` means exactly that command line,
 supervised; anything else is what the CLI image would run.
 
-Exit codes: 0 after a requested stop in which everything ended in time, 1 when a daemon was given up (crash loop or a
+Exit codes: 0 after a requested stop in which everything ended in time, 120 when a daemon was given up (crash loop or a
 cause that stays), 125 when preparation, configuration or sockets failed, 126 and 127 when a program cannot be
 executed or found, 137 when something had to be killed at the deadline.
 */

@@ -23,6 +23,7 @@ pub mod preparation;
 pub mod render;
 pub mod say;
 pub mod selftest;
+pub mod status;
 pub mod up;
 
 use std::ffi::OsString;
@@ -102,6 +103,8 @@ enum Command {
     },
     /// Exit 0 when the daemon is healthy, 1 when it is not
     Health(health::HealthArgs),
+    /// Tell how the supervised programs are, and what they have been through
+    Status(status::StatusArgs),
     /// Run code in a throw-away container
     #[command(visible_alias = "run")]
     Exec(Box<exec::ExecArgs>),
@@ -188,6 +191,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Plan(arguments) => preparation::run_plan(arguments, &launch()),
         Command::Doctor(arguments) => doctor::run(arguments, &launch()),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
+        Command::Status(arguments) => status::run(&arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, environment, voice),
         Command::Exec(arguments) => match config.exec_settings() {
             Ok(settings) => exec::run(*arguments, &settings, voice),

@@ -46,6 +46,12 @@ impl LineSplitter {
     }
 }
 
+/// Takes so many bytes off the front of a queue, or all that there are.
+pub fn take_front(queue: &mut VecDeque<u8>, count: usize) -> impl Iterator<Item = u8> {
+    // The only drain of PID 1: a range beyond the end would be a panic.
+    queue.drain(..count.min(queue.len()))
+}
+
 /// The last lines of a stream, bounded in number and in bytes.
 #[derive(Debug, Clone)]
 pub struct LastLines {

@@ -15,9 +15,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
 
-use super::lines::{LastLines, LineSplitter};
+use super::lines::{LastLines, LineSplitter, take_front};
 use super::logfile::RotatingFile;
 use super::outlet::PIECE;
+use super::say::{service_line, unix_time};
 use super::spec::LogFile;
 
 /// Bytes of one service that wait for our reader.
@@ -26,8 +27,9 @@ pub const ROOM: usize = 256 * 1024;
 /// Lines kept for the report of a crash, and their bytes.
 const LAST: (usize, usize) = (50, 16 * 1024);
 
-/// Longest line in the log file and among the last lines; longer ones come in pieces.
-const LONGEST_LINE: usize = 8 * 1024;
+/// Longest line, bytes. A longer one is cut into lines of this length: it could not be held back until it ends, and others must
+/// not get into the middle of it.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// Reads of one pipe in one turn, of at most [`PIECE`] bytes each.
 const READS_PER_TURN: usize = 64;
@@ -37,6 +39,9 @@ const READS_PER_TURN: usize = 64;
 pub struct Pump {
     read: OwnedFd,
     write: OwnedFd,
+    /// Name of the service, where its lines are told as JSON.
+    wrap: Option<String>,
+    /// Whole lines.
     waiting: VecDeque<u8>,
     splitter: LineSplitter,
     last: LastLines,
@@ -44,7 +49,6 @@ pub struct Pump {
     file_failed: bool,
     lossy: bool,
     lost: u64,
-    flushing: bool,
     watch: Watch,
 }
 
@@ -57,9 +61,9 @@ enum Watch {
 }
 
 impl Pump {
-    /// Makes the pipe and opens the log file. A log file that cannot be opened is told in the second value; the
-    /// service runs without it.
-    pub fn new(file: Option<LogFile>) -> Result<(Self, Option<String>), Errno> {
+    /// Makes the pipe and opens the log file. `wrap` names the service where its lines are to be JSON. A log file that cannot be
+    /// opened is told in the second value; the service runs without it.
+    pub fn new(file: Option<LogFile>, wrap: Option<String>) -> Result<(Self, Option<String>), Errno> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let (file, problem) = match file.map(RotatingFile::open) {
@@ -70,6 +74,7 @@ impl Pump {
         let pump = Self {
             read,
             write,
+            wrap,
             waiting: VecDeque::new(),
             splitter: LineSplitter::new(LONGEST_LINE),
             last: LastLines::new(LAST.0, LAST.1),
@@ -77,7 +82,6 @@ impl Pump {
             file_failed: false,
             lossy: false,
             lost: 0,
-            flushing: false,
             watch: Watch::Nothing,
         };
         Ok((pump, problem))
@@ -133,8 +137,6 @@ impl Pump {
                 Ok(0) => break,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    self.flushing = false;
-                    self.waiting.extend(bytes);
                     problem = self.split(bytes).or(problem);
                     self.drop_oldest();
                 }
@@ -152,15 +154,10 @@ impl Pump {
         let lossy = std::mem::replace(&mut self.lossy, true);
         let problem = self.read();
         self.lossy = lossy;
-        self.flushing = true;
         let mut splitter = std::mem::replace(&mut self.splitter, LineSplitter::new(LONGEST_LINE));
-        let mut rest = Vec::new();
-        splitter.finish(|line| rest.extend_from_slice(line));
-        if !rest.is_empty() {
-            self.waiting.push_back(b'\n');
-            return self.line(&rest).or(problem);
-        }
-        problem
+        let mut rest = None;
+        splitter.finish(|line| rest = self.line(line));
+        rest.or(problem)
     }
 
     fn split(&mut self, bytes: &[u8]) -> Option<String> {
@@ -178,6 +175,10 @@ impl Pump {
         {
             self.watch = Watch::Seen;
         }
+        let wrapped = self.wrap.as_ref().map(|service| service_line(service, line, unix_time()));
+        let line = wrapped.as_deref().map_or(line, str::as_bytes);
+        self.waiting.extend(line);
+        self.waiting.push_back(b'\n');
         let failed = self.file.as_mut()?.line(line).err();
         let problem = failed.as_ref().filter(|_| !self.file_failed).map(ToString::to_string);
         self.file_failed = failed.is_some();
@@ -190,28 +191,24 @@ impl Pump {
             // Up to the end of a line, so that the reader does not get half of one.
             let end = self.waiting.iter().skip(excess).position(|byte| *byte == b'\n');
             let length = end.map_or(self.waiting.len(), |place| excess + place + 1);
-            self.waiting.drain(..length);
+            drop(take_front(&mut self.waiting, length));
             self.lost = self.lost.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
         }
     }
 
-    /// Whether a whole line, or a piece of one that is too long, waits for our reader.
+    /// Whether a line waits for our reader.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.len() >= PIECE
-            || (self.flushing && !self.waiting.is_empty())
-            || self.waiting.iter().any(|byte| *byte == b'\n')
+        !self.waiting.is_empty()
     }
 
-    /// Moves whole lines of at most [`PIECE`] bytes into `piece`, which is empty; a longer line goes in pieces.
+    /// Moves whole lines into `piece`, which is empty: as many as [`PIECE`] bytes hold, or one that is longer.
     pub fn take(&mut self, piece: &mut Vec<u8>) {
         let window = self.waiting.iter().take(PIECE).enumerate();
         let end = window.filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1).next_back();
-        let length = match end {
-            Some(end) => end,
-            None if self.is_waiting() => self.waiting.len().min(PIECE),
-            None => 0,
-        };
-        piece.extend(self.waiting.drain(..length));
+        let first =
+            || self.waiting.iter().position(|byte| *byte == b'\n').map_or(self.waiting.len(), |place| place + 1);
+        let length = end.unwrap_or_else(first);
+        piece.extend(take_front(&mut self.waiting, length));
     }
 
     /// Forgets what waits: nobody can read it.
@@ -237,7 +234,7 @@ mod tests {
     use super::*;
 
     fn pump() -> (Pump, std::fs::File) {
-        let (pump, problem) = Pump::new(None).unwrap();
+        let (pump, problem) = Pump::new(None, None).unwrap();
         assert_eq!(problem, None);
         let end = pump.child_end().unwrap();
         // The service would block in a full pipe; the test wants to go on.
@@ -312,10 +309,37 @@ mod tests {
     #[test]
     fn a_line_without_end_does_not_fill_the_memory() {
         let (mut pump, mut end) = pump();
-        end.write_all(&b"z".repeat(PIECE + 10)).unwrap();
-        pump.read();
-        assert_eq!(taken(&mut pump).len(), PIECE);
+        for _ in 0..LONGEST_LINE / PIECE + 1 {
+            end.write_all(&b"z".repeat(PIECE)).unwrap();
+            pump.read();
+        }
+        assert_eq!(taken(&mut pump).len(), LONGEST_LINE + 1);
         assert!(!pump.is_waiting());
+    }
+
+    #[test]
+    fn a_line_longer_than_a_piece_goes_out_whole() {
+        let (mut pump, mut end) = pump();
+        let long = "z".repeat(3 * PIECE);
+        end.write_all(format!("{long}\nshort\n").as_bytes()).unwrap();
+        pump.read();
+        assert_eq!(taken(&mut pump), long + "\n");
+        assert_eq!(taken(&mut pump), "short\n");
+    }
+
+    #[test]
+    fn lines_are_wrapped_with_their_service_where_that_is_wanted() {
+        let (mut pump, _) = Pump::new(None, Some("dockerd".into())).unwrap();
+        let mut end = std::fs::File::from(pump.child_end().unwrap());
+        end.write_all(b"time=x level=warning msg=\"a\"\nhalf").unwrap();
+        pump.drain();
+        let text = taken(&mut pump);
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["service"], &lines[0]["level"]), (&"dockerd".into(), &"warn".into()));
+        assert_eq!(lines[0]["message"], "time=x level=warning msg=\"a\"");
+        assert_eq!((&lines[1]["message"], &lines[1]["level"]), (&"half".into(), &serde_json::Value::Null));
+        assert!(lines[1]["time"].as_f64().is_some_and(|time| time > 1e9));
+        assert_eq!(pump.last_lines()[1], "half", "the report of a crash has the words alone");
     }
 
     #[test]
@@ -323,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d/service.log");
         let spec = LogFile { path: path.clone(), max_size: 1 << 20, keep: 1 };
-        let (mut pump, problem) = Pump::new(Some(spec)).unwrap();
+        let (mut pump, problem) = Pump::new(Some(spec), None).unwrap();
         assert_eq!(problem, None);
         let mut end = std::fs::File::from(pump.child_end().unwrap());
         end.write_all(b"kept\n").unwrap();
@@ -331,7 +355,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n");
 
         let full = LogFile { path: "/dev/full".into(), max_size: 1 << 20, keep: 1 };
-        let (mut pump, _) = Pump::new(Some(full)).unwrap();
+        let (mut pump, _) = Pump::new(Some(full), None).unwrap();
         let mut end = std::fs::File::from(pump.child_end().unwrap());
         end.write_all(b"a\nb\n").unwrap();
         assert!(pump.read().unwrap().contains("/dev/full"));

@@ -15,6 +15,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::MsgFlags;
 use nix::sys::stat::{Mode, SFlag};
 
+use super::lines::take_front;
+
 /// A pipe that `poll(2)` reports as writable takes so many bytes (`PIPE_BUF`) without blocking.
 pub const PIECE: usize = 4096;
 
@@ -94,8 +96,8 @@ impl Outlet {
         Some(stream.as_fd())
     }
 
-    /// Writes what the reader takes now: own lines, then whatever `refill` puts into the piece, at most [`PIECE`]
-    /// bytes each time.
+    /// Writes what the reader takes now: own lines, then the whole lines that `refill` puts into the piece. Nothing gets into the
+    /// middle of a piece.
     pub fn turn(&mut self, mut refill: impl FnMut(&mut Vec<u8>)) {
         self.unfinished = false;
         for _ in 0..PIECES_PER_TURN {
@@ -130,7 +132,7 @@ impl Outlet {
         let window = self.own.iter().take(PIECE);
         let end = window.enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1).next_back();
         let length = end.unwrap_or_else(|| self.own.len().min(PIECE));
-        self.piece.extend(self.own.drain(..length));
+        self.piece.extend(take_front(&mut self.own, length));
     }
 }
 
@@ -162,7 +164,8 @@ fn write_piece(stream: &OwnedFd, way: Way, bytes: &[u8]) -> Result<usize, Errno>
             if nix::poll::poll(&mut polled, PollTimeout::ZERO)? == 0 {
                 return Err(Errno::EAGAIN);
             }
-            nix::unistd::write(stream, bytes)
+            // More than this could block.
+            nix::unistd::write(stream, bytes.get(..PIECE).unwrap_or(bytes))
         }
     }
 }

@@ -6,7 +6,8 @@ as much as one that fails at once, and one that served its clients and was kille
 
 A life is **good** when the service was ready for longer than [`RestartPolicy::min_ready`] in it.
 After a good life it is started again at once. After a bad one it waits `first_delay`, and twice as long after each
-further bad one, up to `max_delay`. It is given up after `max_failures` bad lives in a row, or after
+further bad one, up to `max_delay`; up to a quarter less at random, so that the daemons of a machine whose disk is full do not come back all
+at the same moment. It is given up after `max_failures` bad lives in a row, or after
 `max_deaths` deaths of any kind within `window`, or at once when the cause is known to be permanent.
 */
 use std::collections::VecDeque;
@@ -22,6 +23,24 @@ pub enum Restart {
     OnFailure,
     /// None: when it ends it has ended.
     Never,
+}
+
+impl Restart {
+    /// The names that the command line and the configuration use.
+    pub const NAMES: [&'static str; 3] = ["always", "on-failure", "never"];
+}
+
+impl std::str::FromStr for Restart {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "always" => Ok(Self::Always),
+            "on-failure" => Ok(Self::OnFailure),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("one of {} is expected", Self::NAMES.join(", "))),
+        }
+    }
 }
 
 /// When a service that died is started again.
@@ -74,9 +93,25 @@ pub struct Life {
 pub struct History {
     failures: u32,
     deaths: VecDeque<Duration>,
+    /// State of the random numbers; 0 for none.
+    random: u64,
 }
 
 impl History {
+    /// An empty one with random numbers of its own. The default has none, and delays are what the policy says.
+    pub fn seeded(seed: u64) -> Self {
+        // Xorshift needs a state that is not 0.
+        Self { random: seed | 1, ..Self::default() }
+    }
+
+    /// The next random number, below 1024 (Marsaglia's xorshift64).
+    fn chance(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        u32::try_from(self.random >> 54).unwrap_or_default()
+    }
+
     /// Bad lives in a row up to now.
     pub const fn failures(&self) -> u32 {
         self.failures
@@ -151,7 +186,9 @@ impl RestartPolicy {
         } else if self.max_deaths != 0 && recent >= self.max_deaths {
             Decision::GiveUp(Reason::TooOften { deaths: recent, window: self.window })
         } else {
-            Decision::Restart { after: self.delay(history.failures) }
+            let delay = self.delay(history.failures);
+            let less = delay.checked_div(4096).unwrap_or_default().saturating_mul(history.chance());
+            Decision::Restart { after: delay.saturating_sub(less) }
         }
     }
 
@@ -182,6 +219,13 @@ mod tests {
     }
 
     #[test]
+    fn the_choice_of_ends_has_names() {
+        let all = [Restart::Always, Restart::OnFailure, Restart::Never];
+        assert_eq!(Restart::NAMES.map(str::parse), all.map(Ok));
+        assert_eq!("no".parse::<Restart>(), Err("one of always, on-failure, never is expected".to_owned()));
+    }
+
+    #[test]
     fn bad_lives_double_the_delay_and_the_fifth_is_the_last() {
         let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
         for expected in [100, 200, 400, 800] {
@@ -190,6 +234,24 @@ mod tests {
         }
         let last = policy.decide(&mut history, Duration::ZERO, BAD);
         assert_eq!(last, Decision::GiveUp(Reason::CrashLoop { deaths: 5 }));
+    }
+
+    #[test]
+    fn two_services_that_fail_together_do_not_come_back_together() {
+        let policy = RestartPolicy { max_failures: 0, max_deaths: 0, ..RestartPolicy::new(Restart::Always) };
+        let delays = |seed| {
+            let mut history = History::seeded(seed);
+            let mut delays = (0..20).map(|_| match policy.decide(&mut history, Duration::ZERO, BAD) {
+                Decision::Restart { after } => after,
+                other => panic!("{other:?}"),
+            });
+            let first = delays.next().unwrap();
+            (first, delays.last().unwrap())
+        };
+        let (first, last) = delays(0x1234_5678_9abc_def0);
+        assert!(first <= policy.first_delay && first >= policy.first_delay * 3 / 4, "{first:?}");
+        assert!(last <= policy.max_delay && last >= policy.max_delay * 3 / 4, "{last:?}");
+        assert_ne!(delays(0x0fed_cba9_8765_4321), (first, last));
     }
 
     #[test]

@@ -9,7 +9,8 @@ Why the supervisor ended, and the exit code of the container that follows from i
 | the command ended by itself | its code, or 128 plus the signal's number |
 | the command could not be started | 127 not found, 126 not executable, 125 anything else |
 | a service that is not restarted ended by itself (no command) | as for the command |
-| a service was given up: crash loop, or a cause that stays (a command that runs goes on without it) | 1 |
+| a daemon was given up: crash loop, or a cause that stays (a command that runs goes on without it, unless told otherwise) | 120 |
+| the command was given up: crash loop of one that is restarted | as if it had not been restarted |
 
 A command that a stop ends by its own signal, or that answers that signal with 128 plus its number as shells do,
 counts as ended in time: 0.
@@ -19,6 +20,9 @@ use nix::sys::signal::Signal;
 use super::policy::Reason;
 use super::spec::Diagnosis;
 use crate::sys::wait::Exit;
+
+/// Exit code when a daemon was given up. None that programs and shells usually have, so that it names the cause.
+pub const GIVEN_UP: u8 = 120;
 
 /// Why the supervisor ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +71,8 @@ pub struct ExitReport {
     pub orphans: u64,
 }
 
-/// The exit code by the table above. `command` is how the command ended, in a mode that has one; `signal` is what its
-/// stop plan sends.
+/// The exit code by the table above. `command` is how the command ended, in a mode that has one, and what its stop plan sends;
+/// after a service was given up, only where that was the command.
 pub fn exit_code(reason: &ExitReason, killed: bool, command: Option<(Exit, Signal)>) -> u8 {
     match reason {
         ExitReason::Requested(_) if killed => Exit::Signal(Signal::SIGKILL as i32).code(),
@@ -82,7 +86,7 @@ pub fn exit_code(reason: &ExitReason, killed: bool, command: Option<(Exit, Signa
         },
         ExitReason::Ended { exit, .. } => exit.code(),
         ExitReason::NotStarted { code, .. } => *code,
-        ExitReason::GaveUp { .. } => 1,
+        ExitReason::GaveUp { .. } => command.map_or(GIVEN_UP, |(exit, _)| exit.code()),
     }
 }
 
@@ -105,6 +109,18 @@ mod tests {
     fn after_a_requested_stop(#[case] killed: bool, #[case] command: Option<Exit>, #[case] code: u8) {
         let command = command.map(|exit| (exit, Signal::SIGTERM));
         assert_eq!(exit_code(&ExitReason::Requested(TERM), killed, command), code);
+    }
+
+    #[test]
+    fn what_was_given_up_decides() {
+        let reason = ExitReason::GaveUp {
+            service: "x".into(),
+            reason: Reason::CrashLoop { deaths: 5 },
+            last: None,
+            diagnosis: None,
+        };
+        assert_eq!(exit_code(&reason, false, None), GIVEN_UP);
+        assert_eq!(exit_code(&reason, true, Some((Exit::Code(3), Signal::SIGTERM))), 3);
     }
 
     #[test]

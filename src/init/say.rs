@@ -80,6 +80,33 @@ impl Say {
     }
 }
 
+#[derive(Serialize)]
+struct ServiceLine<'a> {
+    time: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<Level>,
+    service: &'a str,
+    message: &'a str,
+}
+
+/// The line of a service as one JSON object, without newline; what is not UTF-8 in it is replaced. `level` is there where the
+/// line itself names it, as those of dockerd and containerd do (`level=info`).
+pub fn service_line(service: &str, line: &[u8], time: f64) -> String {
+    let message = String::from_utf8_lossy(line);
+    let line = ServiceLine { time, level: level_of(&message), service, message: &message };
+    serde_json::to_string(&line).unwrap_or_else(|_| format!("{message:?}"))
+}
+
+fn level_of(line: &str) -> Option<Level> {
+    match line.split(' ').find_map(|word| word.strip_prefix("level="))? {
+        "panic" | "fatal" | "error" => Some(Level::Error),
+        "warning" | "warn" => Some(Level::Warn),
+        "info" => Some(Level::Info),
+        "debug" | "trace" => Some(Level::Debug),
+        _ => None,
+    }
+}
+
 /// Replaces control characters by their escapes, so that foreign text cannot steer a terminal.
 pub fn printable(text: &str) -> String {
     text.chars()

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::chronicle::Chronicle;
 use super::policy::{Decision, History, Life, Reason, RestartPolicy};
 use super::spec::Readiness;
 use super::state::Phase;
@@ -116,6 +117,7 @@ pub struct Service {
     starts: u32,
     was_ready: bool,
     last_exit: Option<Exit>,
+    chronicle: Chronicle,
 }
 
 impl Service {
@@ -132,7 +134,19 @@ impl Service {
             starts: 0,
             was_ready: false,
             last_exit: None,
+            chronicle: Chronicle::default(),
         }
+    }
+
+    /// The same with delays before restarts that [differ](History::seeded) from those of others.
+    #[must_use]
+    pub fn spread(self, seed: u64) -> Self {
+        Self { history: History::seeded(seed), ..self }
+    }
+
+    /// What it has been through.
+    pub const fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     /// Where it stands.
@@ -177,6 +191,14 @@ impl Service {
 
     /// Takes an event at `now`, the time since any fixed moment.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+        let effects = self.take(now, event);
+        if !effects.contains(&Effect::Ignored) {
+            self.chronicle.note(now, event, self.phase);
+        }
+        effects
+    }
+
+    fn take(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Begin => self.begin(),
             Event::Spawned { pid } => self.spawned(now, pid),

@@ -217,6 +217,8 @@ pub struct SupervisorConfig {
     pub services: Vec<ServiceSpec>,
     /// How long the container lives.
     pub mode: RunMode,
+    /// Whether a command that runs goes on when a daemon is given up.
+    pub command_outlives_daemon: bool,
     /// Service that gets `SIGHUP` (`dockerd`), and whose first readiness is reported as `ready_ms`.
     pub daemon: Option<String>,
     /// Time from the request to stop until everything that is left gets `SIGKILL`.
@@ -228,6 +230,8 @@ pub struct SupervisorConfig {
     pub upstream: Option<OsString>,
     /// Where the state is written for `health`; `None` writes none.
     pub state_path: Option<PathBuf>,
+    /// Where the [control socket](super::control) is made; `None` makes none.
+    pub control_path: Option<PathBuf>,
     /// Moment PID 1 started; `ready_ms` counts from here.
     pub started: std::time::Instant,
     /// Duration of the preparation in milliseconds, handed on in the state.
@@ -251,11 +255,13 @@ impl SupervisorConfig {
         Self {
             services,
             mode,
+            command_outlives_daemon: true,
             daemon: None,
             stop_timeout: Self::STOP_TIMEOUT,
             runtime_dir: PathBuf::from("/run/dindctl"),
             upstream: None,
             state_path: Some(PathBuf::from(super::state::STATE_PATH)),
+            control_path: None,
             started: std::time::Instant::now(),
             prepare_ms: 0.0,
             listen: Vec::new(),

@@ -40,7 +40,7 @@ impl Streams {
             let first = &mut self.first;
             outlet.turn(|piece| {
                 for _ in 0..count {
-                    *first = (*first + 1) % count;
+                    *first = if *first + 1 < count { *first + 1 } else { 0 };
                     if let Some((of, pump)) = pumps.get_mut(*first)
                         && *of == sink
                     {

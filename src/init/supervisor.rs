@@ -2,13 +2,14 @@
 The shell around the decisions of this room: one loop that takes signals, deaths, notices and lines, feeds them to
 the state machines, and does what those say.
 
-`effects` feeds the machines, `stopping` is the way down, `forwarding` passes signals on, `state_file` tells
+`effects` feeds the machines, `stopping` is the way down, `forwarding` passes signals on, `state_file` and `telling` tell
 the world. Once the first process runs nothing here may fail: whatever goes wrong is said, and the loop goes on.
 */
 mod effects;
 mod forwarding;
 mod state_file;
 mod stopping;
+mod telling;
 mod upkeep;
 
 use std::ffi::OsString;
@@ -19,12 +20,13 @@ use nix::unistd::Pid;
 
 use self::state_file::StateFile;
 use self::upkeep::Due;
+use super::control::Control;
 use super::event_loop::{until_earliest, wait};
 use super::logpump::Pump;
 use super::notify::{Notice, NotifyError, NotifySocket};
 use super::reaper::{adopt_orphans, harvest_children};
 use super::report::{ExitReason, ExitReport};
-use super::say::{Logger, Say};
+use super::say::{Logger, Say, unix_time};
 use super::service::Event;
 use super::shutdown::Shutdown;
 use super::signals::{Duty, duty};
@@ -61,6 +63,7 @@ pub enum StartError {
 pub struct Supervisor {
     units: Vec<Unit>,
     mode: RunMode,
+    command_outlives_daemon: bool,
     daemon: Option<usize>,
     stop_timeout: Duration,
     upkeep: Option<Due>,
@@ -72,6 +75,7 @@ pub struct Supervisor {
     streams: Streams,
     epoch: Instant,
     state: StateFile,
+    control: Option<Control>,
     shutdown: Option<(Shutdown, ExitReason)>,
     killed: Vec<String>,
     orphans: u64,
@@ -88,18 +92,26 @@ impl Supervisor {
         let mut units = Vec::with_capacity(config.services.len());
         for spec in config.services {
             let service = spec.name.clone();
-            let (unit, problem) = Unit::new(spec).map_err(|errno| StartError::Pipe { service, errno })?;
+            // Without randomness only the spread is lost.
+            let seed = getrandom::u64().unwrap_or_default();
+            let (unit, problem) =
+                Unit::new(spec, say.format, seed).map_err(|errno| StartError::Pipe { service, errno })?;
             if let Some(problem) = problem {
                 streams.warn(&problem);
             }
             units.push(unit);
         }
+        let control = config.control_path.as_deref().map(Control::bind).transpose().unwrap_or_else(|error| {
+            streams.warn(&format!("{error}; `dindctl status` will not work"));
+            None
+        });
         let daemon = config.daemon.and_then(|name| units.iter().position(|unit| unit.spec.name == name));
         let current = SupervisorState {
             schema: STATE_SCHEMA.to_owned(),
             pid: Pid::this().as_raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stopping: false,
+            started: unix_time() - config.started.elapsed().as_secs_f64(),
             prepare_ms: config.prepare_ms,
             ready_ms: None,
             listen: config.listen,
@@ -108,6 +120,7 @@ impl Supervisor {
         Ok(Self {
             units,
             mode: config.mode,
+            command_outlives_daemon: config.command_outlives_daemon,
             daemon,
             stop_timeout: config.stop_timeout,
             upkeep: config.upkeep.map(|work| Due::new(work, Duration::ZERO)),
@@ -117,6 +130,7 @@ impl Supervisor {
             notify,
             upstream: config.upstream,
             streams,
+            control,
             epoch: Instant::now(),
             state: StateFile {
                 path: config.state_path,
@@ -145,6 +159,7 @@ impl Supervisor {
             self.keep_up();
             self.start_what_waits();
             self.read_lines();
+            self.serve_control();
             if self.go_on_stopping() {
                 break;
             }
@@ -280,7 +295,7 @@ impl Supervisor {
     }
 
     fn write_state(&mut self) {
-        self.state.current.services = self.units.iter().map(Unit::state).collect();
+        self.refresh_state();
         if let Some(problem) = self.state.write() {
             self.streams.warn(&problem);
         }
@@ -293,6 +308,7 @@ impl Supervisor {
         if self.shutdown.is_none() {
             moments.extend(self.upkeep.as_ref().and_then(Due::timer));
         }
+        moments.extend(self.control.as_ref().and_then(Control::timer));
         moments.extend(self.more_dead.then_some(now));
         let waited = self.poll(until_earliest(now, moments));
         if let Err(errno) = waited {
@@ -307,7 +323,9 @@ impl Supervisor {
         let mut readable = vec![self.signals.as_fd()];
         readable.extend(self.notify.as_ref().map(AsFd::as_fd));
         readable.extend(self.units.iter().filter_map(|unit| unit.pump.as_ref()?.awaited()));
-        let writable: Vec<_> = self.streams.awaited().collect();
+        readable.extend(self.control.iter().flat_map(Control::readable));
+        let mut writable: Vec<_> = self.streams.awaited().collect();
+        writable.extend(self.control.iter().flat_map(Control::writable));
         wait(&readable, &writable, time)
     }
 }

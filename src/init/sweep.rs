@@ -49,7 +49,7 @@ pub fn descendants(table: &[(i32, i32)], root: i32) -> Vec<i32> {
             table.iter().filter(|(pid, of)| *of == parent && !found.contains(pid)).map(|(pid, _)| *pid).collect();
         found.extend(children);
     }
-    found.split_off(1)
+    found.into_iter().skip(1).collect()
 }
 
 /// Process and parent of every entry below `proc` that can be read.

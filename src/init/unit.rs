@@ -3,11 +3,13 @@ One service as the supervisor holds it: what it is told, where it stands, its pi
 */
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::logpump::Pump;
 use super::notify::NotifySocket;
+use super::say::Format;
 use super::service::Service;
 use super::spec::{Diagnosis, Milestone, Output, Readiness, ServiceSpec, Sink};
 use super::state::ServiceState;
@@ -43,16 +45,18 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A service that has not been started, with its pipe. The second value is a problem with its log file.
-    pub fn new(spec: ServiceSpec) -> Result<(Self, Option<String>), Errno> {
+    /// A service that has not been started, with its pipe. `format` is that of its lines, `seed` spreads its restarts. The second
+    /// value is a problem with its log file.
+    pub fn new(spec: ServiceSpec, format: Format, seed: u64) -> Result<(Self, Option<String>), Errno> {
         let (pump, problem) = match &spec.output {
             Output::Inherit => (None, None),
             Output::Pump { file, .. } => {
-                let (pump, problem) = Pump::new(file.clone())?;
+                let wrap = (format == Format::Json).then(|| spec.name.clone());
+                let (pump, problem) = Pump::new(file.clone(), wrap)?;
                 (Some(pump), problem)
             }
         };
-        let machine = Service::new(spec.restart.clone(), spec.readiness);
+        let machine = Service::new(spec.restart.clone(), spec.readiness).spread(seed);
         Ok((Self { spec, machine, pump, failure: None, diagnosis: None }, problem))
     }
 
@@ -131,8 +135,8 @@ impl Unit {
         }
     }
 
-    /// What `health` sees of it.
-    pub fn state(&self) -> ServiceState {
+    /// What `health` sees of it. `offset` is from the start of PID 1 to the moment that the machine's times count from.
+    pub fn state(&self, offset: Duration) -> ServiceState {
         let failure = || self.failure.as_ref().map(|failure| failure.message.clone());
         ServiceState {
             name: self.spec.name.clone(),
@@ -140,6 +144,8 @@ impl Unit {
             pid: self.machine.pid(),
             restarts: self.machine.restarts(),
             last_exit: failure().or_else(|| self.machine.last_exit().map(|exit| exit.to_string())),
+            since_ms: self.machine.chronicle().since_ms(offset),
+            lives: self.machine.chronicle().lives(offset),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Budget {
         }
         if pause {
             system.sleep(self.pause);
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
         true
     }

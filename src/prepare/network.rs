@@ -4,7 +4,7 @@ What nested networks have to know of the network around them.
 Addresses are left to dockerd: it chooses networks for its bridges that no route leads to already.
 */
 use ipnet::Ipv4Net;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::plan::{Action, Step};
 use super::wants::{Told, Wants};
@@ -47,12 +47,13 @@ fn mtu(uplink: Option<&Link>, asked: Option<u32>, defaults: Option<bool>, told: 
     let step = Step::nothing("network.mtu", "packet size of the default bridge", found.clone(), reason);
     let Some(mtu) = wanted(uplink, asked) else { return vec![step] };
     let own = Step::nothing("network.mtu.own", "packet size of other nested networks", found, reason);
-    let bridge = if told.sets("mtu") { step } else { step.does(option("mtu", json!(mtu))) };
+    let bridge = if told.sets("mtu") { step } else { step.does(option("mtu", Value::from(mtu))) };
     let own = match defaults {
         _ if told.sets("default-network-opts") => own,
         Some(true) => {
-            let options = json!({"bridge": {"com.docker.network.driver.mtu": mtu.to_string()}});
-            own.does(option("default-network-opts", options))
+            let bridge = Map::from_iter([("com.docker.network.driver.mtu".to_owned(), Value::from(mtu.to_string()))]);
+            let options = Map::from_iter([("bridge".to_owned(), Value::Object(bridge))]);
+            own.does(option("default-network-opts", Value::Object(options)))
         }
         _ => own
             .warns(format!("networks that are made by hand or by compose will not have packets of {mtu} bytes at most"))
@@ -111,6 +112,7 @@ fn names(found: &Network, told: &Told) -> Step {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
     use crate::prepare::NetworkWishes;

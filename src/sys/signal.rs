@@ -112,7 +112,7 @@ impl AsFd for SignalPipe {
 
 impl Drop for SignalPipe {
     fn drop(&mut self) {
-        for id in self.ids.drain(..) {
+        for id in std::mem::take(&mut self.ids) {
             signal_hook::low_level::unregister(id);
         }
     }

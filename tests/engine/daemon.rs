@@ -31,6 +31,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("daemon::an_explicit_dockerd_is_supervised_as_it_is", an_explicit_dockerd_is_supervised_as_it_is),
     ("daemon::the_unix_socket_belongs_to_its_group", the_unix_socket_belongs_to_its_group),
     ("daemon::up_lives_as_long_as_its_command", up_lives_as_long_as_its_command),
+    ("daemon::lines_are_json_where_that_is_wanted", lines_are_json_where_that_is_wanted),
     ("daemon::certificates_are_used_where_they_are_given", certificates_are_used_where_they_are_given),
     ("daemon::a_restarted_container_comes_up_again", a_restarted_container_comes_up_again),
     ("daemon::nested_containers_get_an_init_when_they_ask", nested_containers_get_an_init_when_they_ask),
@@ -75,6 +76,16 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
     assert_eq!(health["supervisor"]["pid"], 1);
     assert!(health["supervisor"]["ready_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{health}");
     assert_eq!(health["supervisor"]["listen"][0], "unix:///var/run/docker.sock");
+    let status: serde_json::Value = serde_json::from_str(&dind.exec(&["dindctl", "status", "-o", "json"]).ok())?;
+    let dockerd = &status["supervisor"]["services"][1];
+    assert_eq!((&dockerd["name"], &dockerd["phase"]), (&"dockerd".into(), &"ready".into()), "{status}");
+    assert!(dockerd["lives"][0]["ready_ms"].as_u64() >= dockerd["lives"][0]["started_ms"].as_u64(), "{status}");
+    let text = dind.exec(&["dindctl", "status"]).ok();
+    assert!(text.contains("listens on unix:///var/run/docker.sock") && text.contains("\ncontainerd  ready"), "{text}");
+    let nobody = docker(&["exec", "--user", "65534", &dind.name, "dindctl", "status"]);
+    assert!(nobody.code == 125 && nobody.err.contains("Permission denied"), "{nobody:?}");
+    let beside = docker(&["run", "--rm", "--entrypoint", "dindctl", &image(), "status"]);
+    assert!(beside.code == 1 && beside.err.contains("no dindctl supervises here"), "{beside:?}");
     let logs = dind.logs();
     assert!(logs.contains("without TLS"), "the warning about the open port is missing:\n{logs}");
     assert_eq!(logs.matches("DINDCTL_OUTER_STOP_TIMEOUT says").count(), 1, "{logs}");
@@ -223,7 +234,7 @@ fn a_second_daemon_on_the_same_data_is_refused() -> Result<(), Failed> {
 
 fn an_argument_dockerd_does_not_know_ends_at_once() -> Result<(), Failed> {
     let seen = fails("flag", &["--privileged"], &["--no-such-flag"]);
-    assert_named(&seen, 1, &["unknown flag: --no-such-flag", "does not know an argument"]);
+    assert_named(&seen, 120, &["unknown flag: --no-such-flag", "does not know an argument"]);
     assert_eq!(seen.1.matches("unknown flag: --no-such-flag").count(), 2, "once from dockerd, once told:\n{}", seen.1);
     Ok(())
 }
@@ -231,7 +242,7 @@ fn an_argument_dockerd_does_not_know_ends_at_once() -> Result<(), Failed> {
 fn a_crash_loop_ends_with_the_last_lines() -> Result<(), Failed> {
     // A file where dockerd wants a folder: no known cause, so it is tried again and then given up.
     let seen = fails("loop", &["--privileged"], &["--exec-root=/etc/hostname/x"]);
-    assert_eq!(seen.0, 1, "{}", seen.1);
+    assert_eq!(seen.0, 120, "{}", seen.1);
     assert!(seen.1.contains("not a directory"), "{}", seen.1);
     Ok(())
 }
@@ -279,12 +290,28 @@ fn the_unix_socket_belongs_to_its_group() -> Result<(), Failed> {
 }
 
 fn up_lives_as_long_as_its_command() -> Result<(), Failed> {
-    let script = "docker version --format 'server {{.Server.Os}}'; id -un; exit 5";
-    let options = ["--privileged", "--env", "DOCKER_TLS_CERTDIR=", "--entrypoint", "dindctl"];
+    let script = "docker version --format 'server {{.Server.Os}}'; id -un; \
+        echo $HOME $SHELL ${XDG_RUNTIME_DIR-none}; exit 5";
+    let options =
+        ["--privileged", "--env", "DOCKER_TLS_CERTDIR=", "--env=XDG_RUNTIME_DIR=/root/run", "--entrypoint=dindctl"];
     let container = Container::start("up", &options, &["up", "--user", "nobody", "--", "sh", "-c", script]);
     assert_eq!(container.wait(Duration::from_secs(60)), 5, "{}", container.logs());
     let logs = container.logs();
-    assert!(logs.contains("server linux\nnobody\n"), "{logs}");
+    assert!(logs.contains("server linux\nnobody\n/nonexistent /usr/sbin/nologin none\n"), "{logs}");
+    let what = docker(&["run", "--rm", "--entrypoint=dindctl", &image(), "up", "--restart=often", "--", "true"]);
+    assert!(what.code == 125 && what.err.contains("one of always, on-failure, never is expected"), "{what:?}");
+    Ok(())
+}
+
+/// Its own and those of the daemons, each with its name.
+fn lines_are_json_where_that_is_wanted() -> Result<(), Failed> {
+    let dind = Container::dind("json", &["--env=DINDCTL_LOG_FORMAT=json"]);
+    let said = docker(&["logs", &dind.name]).err;
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(|error| format!("{error}: {said}"))?;
+    let of = |service: &str| lines.iter().filter(|line| line["service"] == service).count();
+    assert!(of("dockerd") > 0 && lines.iter().any(|line| line["service"].is_null()), "{said}");
+    assert!(lines.iter().any(|line| line["service"] == "dockerd" && line["level"] == "info"), "{said}");
     Ok(())
 }
 

@@ -136,6 +136,7 @@ impl Service {
 pub struct Config {
     pub folder: PathBuf,
     pub command: bool,
+    pub ends_with_daemon: bool,
     pub daemon: Option<String>,
     pub stop_timeout_ms: u64,
     pub services: Vec<Service>,
@@ -170,7 +171,9 @@ fn supervise(path: &Path) -> i32 {
     let mut told = SupervisorConfig::new(mode, services);
     told.runtime_dir = folder.join("run");
     told.state_path = Some(folder.join("state.json"));
+    told.control_path = Some(folder.join("control.sock"));
     told.daemon = config.daemon;
+    told.command_outlives_daemon = !config.ends_with_daemon;
     told.stop_timeout = Duration::from_millis(config.stop_timeout_ms);
     let log = folder.join("events");
     told.reload_hook = Some(Box::new(move || append(&log, "reload-hook")));

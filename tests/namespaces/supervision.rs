@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dindctl::init::report::GIVEN_UP;
 use dindctl::init::state::{Phase, SupervisorState};
 use dindctl::sys::signal::send;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 
-use crate::driver::{DAEMON, Service};
+use crate::driver::{Config, DAEMON, Service};
 use crate::lab::{Lab, Outcome};
 use crate::support::{ensure, eventually, pid_namespaces, program, trial};
 
@@ -20,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("a_thousand_orphans_leave_no_zombie", namespaces, a_thousand_orphans_leave_no_zombie),
         trial("a_killed_service_is_started_again", namespaces, a_killed_service_is_started_again),
-        trial("a_crash_loop_ends_with_the_last_lines_and_code_1", namespaces, a_crash_loop_ends),
+        trial("a_crash_loop_ends_with_the_last_lines_and_a_code_of_its_own", namespaces, a_crash_loop_ends),
         trial("a_permanent_cause_ends_at_the_first_death", namespaces, a_permanent_cause_ends_at_the_first_death),
         trial("a_program_that_is_missing_ends_at_once", namespaces, a_program_that_is_missing_ends_at_once),
         trial("term_stops_in_reverse_order", namespaces, term_stops_in_reverse_order),
@@ -28,6 +29,8 @@ pub fn trials() -> Vec<Trial> {
         trial("a_command_over_its_limit_leaves_time_for_the_daemon", namespaces, a_command_over_its_limit),
         trial("a_third_term_kills_at_once", namespaces, a_third_term_kills_at_once),
         trial("a_running_command_outlives_a_daemon_that_is_given_up", namespaces, a_command_outlives_its_daemon),
+        trial("a_command_ends_with_its_daemon_where_that_is_wanted", namespaces, a_command_ends_with_its_daemon),
+        trial("a_command_that_is_restarted_keeps_its_code", namespaces, a_restarted_command_keeps_its_code),
         trial("a_reload_precedes_the_stop", namespaces, a_reload_precedes_the_stop),
         trial("a_reload_may_be_told_by_a_line_alone", namespaces, a_reload_may_be_told_by_a_line_alone),
         trial("a_stopped_process_is_woken_to_end", namespaces, a_stopped_process_is_woken_to_end),
@@ -86,7 +89,7 @@ fn a_killed_service_is_started_again() -> Outcome {
 fn a_crash_loop_ends() -> Outcome {
     let script = "echo start >> $DIR/events; echo this is fatal: no space left on device; exit 3";
     let mut lab = Lab::services(vec![Service::daemon("a", script).notify()])?;
-    lab.expect_code(1)?;
+    lab.expect_code(GIVEN_UP)?;
     ensure(lab.events().len() == 5, || format!("{:?}", lab.events()))?;
     let stderr = lab.text("stderr");
     for expected in [
@@ -104,7 +107,7 @@ fn a_crash_loop_ends() -> Outcome {
 fn a_permanent_cause_ends_at_the_first_death() -> Outcome {
     let script = "echo start >> $DIR/events; echo no privilege >&2; exit 1";
     let mut lab = Lab::services(vec![Service::daemon("a", script).notify()])?;
-    let report = lab.expect_code(1)?;
+    let report = lab.expect_code(GIVEN_UP)?;
     ensure(report.reason.contains("Permanent"), || format!("{report:?}"))?;
     ensure(lab.events() == ["start"], || format!("{:?}", lab.events()))
 }
@@ -112,7 +115,7 @@ fn a_permanent_cause_ends_at_the_first_death() -> Outcome {
 fn a_program_that_is_missing_ends_at_once() -> Outcome {
     let begin = Instant::now();
     let mut lab = Lab::services(vec![Service::daemon("a", "/no/such/program")])?;
-    lab.expect_code(1)?;
+    lab.expect_code(GIVEN_UP)?;
     ensure(lab.text("stderr").contains("/no/such/program"), || lab.text("stderr"))?;
     let mut lab = Lab::services(vec![Service::command("/no/such/program")])?;
     lab.expect_code(127)?;
@@ -171,6 +174,28 @@ fn a_third_term_kills_at_once() -> Outcome {
     }
     let (report, took) = lab.stop()?;
     ensure(report.code == 137 && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
+}
+
+fn a_command_ends_with_its_daemon() -> Outcome {
+    let services = vec![
+        Service::daemon("broken", "exit 3").notify(),
+        Service::command("trap 'echo asked >> $DIR/events; exit 0' TERM; while :; do sleep 0.02; done"),
+    ];
+    let config = Config { ends_with_daemon: true, ..Lab::config(services) };
+    let mut lab = Lab::start(config, |_| {})?;
+    lab.expect_code(GIVEN_UP)?;
+    ensure(lab.events() == ["asked"], || format!("{:?}", lab.events()))
+}
+
+fn a_restarted_command_keeps_its_code() -> Outcome {
+    let script = "echo run >> $DIR/events; exit 7";
+    let mut lab = Lab::services(vec![Service { restart: "on-failure".into(), ..Service::command(script) }])?;
+    lab.expect_code(7)?;
+    ensure(lab.events() == ["run"; 5], || format!("{:?}", lab.events()))?;
+    let script = "echo run >> $DIR/events; test $(wc -l < $DIR/events) = 3";
+    let mut lab = Lab::services(vec![Service { restart: "on-failure".into(), ..Service::command(script) }])?;
+    lab.expect_code(0)?;
+    ensure(lab.events() == ["run"; 3], || format!("{:?}", lab.events()))
 }
 
 fn a_reload_precedes_the_stop() -> Outcome {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::engine::settings;
 use crate::exec::egress;
+use crate::init::policy::Restart;
 use crate::prepare::tls::KeyKind;
 
 /// One setting.
@@ -85,6 +86,13 @@ pub const KEYS: &[Key] = &[
         "",
         "what the container's own stop timeout is, where known (compose: stop_grace_period); warned about when too short",
         |value| if value.is_empty() { Ok(()) } else { duration(value) },
+    ),
+    key(
+        "daemon.restart",
+        "DINDCTL_RESTART",
+        "always",
+        "when containerd and dockerd are started again: always, on-failure (not after exit code 0) or never",
+        |value| one_of(value, &Restart::NAMES),
     ),
     key(
         "daemon.live_restore",

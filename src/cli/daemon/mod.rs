@@ -63,8 +63,16 @@ pub enum Daemon {
     Explicit(Vec<OsString>),
 }
 
-/// Makes the user's command a service, given the environment that the preparation left.
-pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<ServiceSpec, Failure> + 'a;
+/// The user's command.
+pub struct Beside {
+    /// How it is started.
+    pub service: ServiceSpec,
+    /// Whether it goes on when a daemon is given up.
+    pub outlives_daemon: bool,
+}
+
+/// Makes the user's command, given the environment that the preparation left.
+pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<Beside, Failure> + 'a;
 
 /// Runs daemon and command until the container ends, and gives its exit code.
 pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> u8 {
@@ -101,20 +109,24 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
         Place::Root | Place::Namespace => with_root(&mut launch, daemon, place)?,
     };
     let mut services = parts.services;
-    let mut mode = RunMode::Daemon;
+    let (mut mode, mut outlives_daemon) = (RunMode::Daemon, true);
     if let Some(command) = command {
         let mut environment = launch.environment.clone();
         point_to_socket(&mut environment, &parts.listen);
-        services.push(command(&environment)?);
+        let beside = command(&environment)?;
+        outlives_daemon = beside.outlives_daemon;
+        services.push(beside.service);
         mode = RunMode::Command(COMMAND.into());
     }
     let mut supervisor = SupervisorConfig::new(mode, services);
+    supervisor.command_outlives_daemon = outlives_daemon;
     supervisor.daemon = Some(services::DOCKERD.into());
     supervisor.started = launch.started;
     supervisor.upkeep = parts.upkeep;
     supervisor.prepare_ms = parts.prepare_ms;
     supervisor.listen = parts.listen;
     supervisor.state_path = Some(parts.run_dir.join("state.json"));
+    supervisor.control_path = Some(parts.run_dir.join("control.sock"));
     supervisor.runtime_dir = parts.run_dir;
     supervisor.upstream = launch.environment.get("NOTIFY_SOCKET").map(OsStr::to_owned);
     supervisor.reload_hook = parts.reload;

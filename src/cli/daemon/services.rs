@@ -71,7 +71,13 @@ pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<Ser
     files::replace(&config, &text)?;
     let mut service = ServiceSpec::daemon(CONTAINERD, daemon(launch, engine_containerd::command_line(&config))?);
     service.output = output(launch.config);
+    service.restart = restart(launch.config);
     Ok(service)
+}
+
+/// When a daemon is started again, by the settings; they were checked on their way in.
+fn restart(config: &Config) -> RestartPolicy {
+    RestartPolicy::new(config.get("daemon.restart").parse().unwrap_or(Restart::Always))
 }
 
 /// dockerd on the sockets that we bound.
@@ -87,6 +93,7 @@ pub fn dockerd(
     spawn.listen_fds = sockets.listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect();
     let mut service = ServiceSpec::daemon(DOCKERD, spawn);
     service.output = output(launch.config);
+    service.restart = restart(launch.config);
     if our_containerd {
         // Both start side by side: dockerd waits for a socket that is not there yet in steps of 10 ms (containerd's
         // own dialer). A socket that is there and refuses would cost it a second of back-off, see `containerd`.

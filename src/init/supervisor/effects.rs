@@ -120,7 +120,7 @@ impl Supervisor {
         let level = if is_command { Level::Debug } else { Level::Info };
         self.streams.log(level, &format!("{name} ended: {}", unit.how_it_ended()));
         // Without a command every service counts; with one, only those that somebody still waits for.
-        if is_command || waited_for || self.mode == RunMode::Daemon {
+        if is_command || waited_for || self.mode == RunMode::Daemon || !self.command_outlives_daemon {
             self.begin_stop(reason);
         }
     }
@@ -141,10 +141,14 @@ impl Supervisor {
         self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });
     }
 
-    /// The container lives as long as its command: a daemon that is given up must not take somebody's editor along.
+    /// The container lives as long as its command: a daemon that is given up must not take somebody's editor along, unless that is
+    /// wanted.
     /// A command that has not been started because it waits for that daemon never will be, and is no reason to stay.
     fn command_runs_without(&self, service: &str) -> bool {
         let RunMode::Command(command) = &self.mode else { return false };
+        if !self.command_outlives_daemon {
+            return false;
+        }
         let runs = |unit: &Unit| unit.spec.name == *command && unit.machine.pid().is_some();
         command != service && self.units.iter().any(runs)
     }

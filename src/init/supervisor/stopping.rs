@@ -1,6 +1,6 @@
 //! The way down: requests to stop, the steps of the ordered stop, and the report at the end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::libc;
 
@@ -129,6 +129,7 @@ impl Supervisor {
         let reason = self.shutdown.take().map_or(ExitReason::Requested(0), |(_, reason)| reason);
         let command = match &self.mode {
             RunMode::Daemon => None,
+            RunMode::Command(name) if matches!(&reason, ExitReason::GaveUp { service, .. } if service != name) => None,
             RunMode::Command(name) => self
                 .units
                 .iter()
@@ -147,12 +148,12 @@ impl Supervisor {
             }
         }
         self.write_state();
-        let end = Instant::now() + LAST_WORDS;
+        let end = self.now().saturating_add(LAST_WORDS);
         self.read_lines();
         self.hand_lines_on();
-        while self.streams.awaited().next().is_some() && Instant::now() < end {
+        while self.streams.awaited().next().is_some() && self.now() < end {
             let writable: Vec<_> = self.streams.awaited().collect();
-            if wait(&[], &writable, Some(end.saturating_duration_since(Instant::now()))).is_err() {
+            if wait(&[], &writable, Some(end.saturating_sub(self.now()))).is_err() {
                 break;
             }
             self.read_lines();

@@ -25,7 +25,7 @@ pub struct Due {
 impl Due {
     /// Asks for the first time at `now`.
     pub fn new(mut work: Upkeep, now: Duration) -> Self {
-        let next = now + (work.due)().unwrap_or_default();
+        let next = now.saturating_add((work.due)().unwrap_or_default());
         Self { work, next, process: None }
     }
 
@@ -43,13 +43,13 @@ impl Supervisor {
             return;
         }
         if let Some(later) = (due.work.due)() {
-            due.next = now + later;
+            due.next = now.saturating_add(later);
             return;
         }
         match spawn(&due.work.spawn) {
             Ok(pid) => due.process = Some(pid.as_raw()),
             Err(error) => {
-                due.next = now + AGAIN;
+                due.next = now.saturating_add(AGAIN);
                 self.streams.warn(&format!("{error}; tried again in an hour"));
             }
         }
@@ -62,12 +62,12 @@ impl Supervisor {
         due.process = None;
         let name = due.work.name;
         if !exit.is_success() {
-            due.next = now + AGAIN;
+            due.next = now.saturating_add(AGAIN);
             self.streams.warn(&format!("the {name} failed ({exit}); tried again in an hour"));
             return true;
         }
         // What is still due after a success would be due for ever.
-        due.next = now + (due.work.due)().unwrap_or(AGAIN);
+        due.next = now.saturating_add((due.work.due)().unwrap_or(AGAIN));
         let service = (due.work.restart)();
         if let (Some(service), None) = (service, &self.shutdown) {
             self.start_anew(&service, name);

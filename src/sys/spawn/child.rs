@@ -15,7 +15,9 @@ pub(super) fn child(spawn: &Spawn, prepared: &mut Prepared, report: RawFd) -> ! 
     let mut message = [0_u8; 5];
     if let Some((first, rest)) = message.split_first_mut() {
         *first = step as u8;
-        rest.copy_from_slice(&(errno as i32).to_ne_bytes());
+        for (place, byte) in rest.iter_mut().zip((errno as i32).to_ne_bytes()) {
+            *place = byte;
+        }
     }
     // SAFETY: plain system calls on a local buffer. If the parent is gone there is nobody left to tell.
     unsafe {
