@@ -129,15 +129,15 @@ fn panics(called: &str) -> bool {
             || PARTS.iter().any(|part| called.contains(part)))
 }
 
-fn is_allowed(caller: &str, called: &str) -> bool {
-    ALLOWED.iter().any(|(known, part, _)| (known.is_empty() || caller.starts_with(known)) && called.contains(part))
+fn is_allowed(from: &str, called: &str) -> bool {
+    ALLOWED.iter().any(|(known, part, _)| (known.is_empty() || from.starts_with(known)) && called.contains(part))
 }
 
 fn violations(functions: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let ours = functions.iter().filter(|(function, _)| is_ours(function));
-    ours.flat_map(|(caller, called)| {
-        let bad = called.iter().filter(|called| panics(called) && !is_allowed(caller, called));
-        bad.map(move |called| format!("{caller} calls {called}"))
+    ours.flat_map(|(from, called)| {
+        let bad = called.iter().filter(|called| panics(called) && !is_allowed(from, called));
+        bad.map(move |called| format!("{from} calls {called}"))
     })
     .collect()
 }
@@ -148,13 +148,12 @@ fn judge(functions: &BTreeMap<String, BTreeSet<String>>) -> Result<(), String> {
         return Err(format!("only {ours} functions of PID 1 are in the file: it is another one"));
     }
     // What is asked of the file has an answer: these do call such functions, for the reasons above.
-    for (caller, part, why) in ALLOWED.iter().filter(|(caller, ..)| !caller.is_empty()) {
-        let found = functions
-            .iter()
-            .any(|(name, called)| name.starts_with(caller) && called.iter().any(|it| it.contains(part)));
+    for (from, part, why) in ALLOWED.iter().filter(|(from, ..)| !from.is_empty()) {
+        let found =
+            functions.iter().any(|(name, called)| name.starts_with(from) && called.iter().any(|it| it.contains(part)));
         if !found {
             return Err(format!(
-                "{caller} does not call {part} ({why}): the list is out of date, or the search is broken"
+                "{from} does not call {part} ({why}): the list is out of date, or the search is broken"
             ));
         }
     }

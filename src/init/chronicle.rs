@@ -38,7 +38,7 @@ impl Chronicle {
         }
         match event {
             Event::Spawned { pid } => {
-                self.begin(Life { pid: Some(pid), started: now, ready: None, ended: None, exit: None })
+                self.begin(Life { pid: Some(pid), started: now, ready: None, ended: None, exit: None });
             }
             Event::SpawnFailed { .. } => {
                 self.begin(Life { pid: None, started: now, ready: None, ended: Some(now), exit: None });
