@@ -7,7 +7,7 @@ const FILE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/checks
 
 /// The sections, in their order in the file: everything that steps and checks are named after, without what follows a colon
 /// (a path), and one name for what belongs together.
-pub const SECTIONS: [&str; 47] = [
+pub const SECTIONS: [&str; 48] = [
     "host",
     "daemon",
     "privilege",
@@ -22,6 +22,7 @@ pub const SECTIONS: [&str; 47] = [
     "run-dir",
     "data-root",
     "data-root.overlay",
+    "data-root.driver",
     "data-root.lock",
     "containerd-root",
     "pidfiles",

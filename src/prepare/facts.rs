@@ -12,6 +12,7 @@ use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
 use crate::probe::engine;
 use crate::probe::firewall::{self, Firewall};
+use crate::probe::layers::{self, Layers};
 use crate::probe::limits::{self, Limit};
 use crate::probe::mountinfo::{self, Mount};
 use crate::probe::names;
@@ -54,6 +55,8 @@ pub struct Facts {
     pub data_root: Storage,
     /// [`Wants::containerd_root`].
     pub containerd_root: Storage,
+    /// What can be done with layers in these two, where a daemon of ours keeps any.
+    pub layers: Option<Layers>,
     /// Databases of dockerd and containerd in their data folders that a running one has locked.
     pub locked: Vec<PathBuf>,
     /// Pid files below [`Wants::pid_dirs`].
@@ -83,16 +86,23 @@ impl Facts {
             let wishes = wants.firewall.as_ref().filter(|_| super::firewall::makes_rules(&wants.told));
             wishes.map(|wishes| firewall::look(roots, wishes.choice, &wishes.path))
         };
-        // The kernel takes as long for the trial of the packet filters as everything else here does.
+        let try_layers = || {
+            let wishes = wants.layers.as_ref().filter(|_| wants.daemon)?;
+            let matters = |found: &Layers| super::layers::asks_for_engine(found, wishes, wants);
+            Some(layers::look(roots, &wants.data_root, &wants.containerd_root, &wishes.path, matters))
+        };
+        // The kernel takes as long for each of these trials as everything else here does.
         std::thread::scope(|scope| {
             let trial = std::thread::Builder::new().name("firewall".to_owned()).spawn_scoped(scope, look);
+            let layers = std::thread::Builder::new().name("layers".to_owned()).spawn_scoped(scope, try_layers);
             let rest = Self::gather_rest(roots, wants, container);
             let firewall = trial.map_or_else(|_| look(), |trial| trial.join().unwrap_or_else(|_| look()));
-            rest.map(|rest| Self { firewall, ..rest })
+            let layers = layers.map_or_else(|_| try_layers(), |trial| trial.join().unwrap_or_else(|_| try_layers()));
+            rest.map(|rest| Self { layers, firewall, ..rest })
         })
     }
 
-    /// All but the packet filters.
+    /// All but the packet filters and the layers.
     fn gather_rest(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
         let mounts = mountinfo::own(roots)?;
         let cgroup = cgroup::look(roots, &mounts)?;
@@ -126,6 +136,7 @@ impl Facts {
             run_dir: look(&wants.run_dir),
             data_root: look(&wants.data_root),
             containerd_root: look(&wants.containerd_root),
+            layers: None,
             locked,
             pid_files,
             tls: wants.tls.as_ref().map(|wishes| TlsFacts {

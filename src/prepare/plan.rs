@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::facts::Facts;
 use super::wants::Wants;
 use super::{
-    cgroups, dirs, env, firewall, network, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2,
+    cgroups, dirs, env, firewall, layers, network, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2,
 };
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
@@ -267,6 +267,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
         facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),
         facts.network.iter().flat_map(|found| network::steps(found, facts.network_defaults, wants)).collect(),
         dirs::steps(facts, wants),
+        layers::steps(facts, wants),
         pidfiles::steps(facts, wants),
         cgroups::steps(facts, wants),
         if wants.rootless { Vec::new() } else { securityfs::steps(facts) },

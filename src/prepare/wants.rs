@@ -122,6 +122,8 @@ pub struct Wants {
     pub firewall: Option<FirewallWishes>,
     /// What nested networks are to be like; `None` where no daemon of ours makes any.
     pub network: Option<NetworkWishes>,
+    /// What the layers of images may be kept with; `None` where no daemon of ours keeps any.
+    pub layers: Option<LayerWishes>,
     /// What dockerd is told already.
     pub told: Told,
 }
@@ -131,6 +133,15 @@ pub struct Wants {
 pub struct NetworkWishes {
     /// Largest packet, bytes; `None` for what the way out allows.
     pub mtu: Option<u32>,
+    /// `PATH` of the daemon.
+    pub path: OsString,
+}
+
+/// What the choice of the storage driver depends on, besides what dockerd is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerWishes {
+    /// `DOCKER_DRIVER`, which dockerd reads itself.
+    pub driver: Option<String>,
     /// `PATH` of the daemon.
     pub path: OsString,
 }
@@ -161,6 +172,7 @@ impl Default for Wants {
             tls: None,
             firewall: None,
             network: None,
+            layers: None,
             told: Told::default(),
         }
     }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod module;
 pub mod mount;
 pub mod nfnetlink;
+pub mod overlay;
 pub mod readiness;
 pub mod signal;
 pub mod spawn;

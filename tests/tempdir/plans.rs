@@ -3,7 +3,7 @@ Whole plans for the set-ups that containers meet.
 */
 use std::os::unix::fs::PermissionsExt;
 
-use dindctl::prepare::{Action, Plan, TmpWish, Wants, plan};
+use dindctl::prepare::{Action, LayerWishes, Plan, TmpWish, Told, Wants, plan};
 use dindctl::probe::storage::Free;
 
 use TmpWish::{Always, Auto, Never};
@@ -367,11 +367,28 @@ fn a_second_daemon_on_the_same_data_is_found_by_its_lock() {
 fn overlay_below_the_data_root_is_warned_of_even_when_it_is_not_there_yet() {
     let mut root = FakeRoot::new();
     root.v1("rw");
-    let wants = Wants { data_root: "/data/docker".into(), ..Wants::default() };
+    let layers = Some(LayerWishes { driver: None, path: "/usr/bin".into() });
+    let wants = Wants { data_root: "/data/docker".into(), layers, ..Wants::default() };
     let plan = plan(&root.facts(&wants), &wants);
     assert!(matches!(action(&plan, "data-root"), Action::CreateDir { mode: 0o711, .. }));
     assert!(matches!(action(&plan, "data-root.overlay"), Action::Warn { .. }));
     assert!(plan.step("containerd-root.overlay").is_none());
+}
+
+#[test]
+fn earlier_drivers_and_contradictions_are_found_in_the_data_root_and_in_what_dockerd_is_told() {
+    let root = private_v2();
+    root.file("var/lib/docker/vfs/dir/x", "");
+    let layers = |driver: Option<&str>| Some(LayerWishes { driver: driver.map(str::to_owned), path: "/none".into() });
+    let wants = Wants { layers: layers(None), ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&found, "data-root.overlay"), &Action::Nothing);
+    let Action::Warn { message } = action(&found, "data-root.driver") else { panic!("{found:#?}") };
+    assert!(message.contains("images of vfs"), "{message}");
+    let told = Told::new([("features".to_owned(), serde_json::json!({"containerd-snapshotter": true}))]);
+    let wants = Wants { layers: layers(Some("overlay2")), told, ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants);
+    assert!(failure(&found).0.starts_with("DOCKER_DRIVER asks for the storage driver overlay2"), "{found:#?}");
 }
 
 #[test]
