@@ -7,11 +7,12 @@ const FILE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/checks
 
 /// The sections, in their order in the file: everything that steps and checks are named after, without what follows a colon
 /// (a path), and one name for what belongs together.
-pub const SECTIONS: [&str; 48] = [
+pub const SECTIONS: [&str; 49] = [
     "host",
     "daemon",
     "privilege",
     "env.container",
+    "proc.sys",
     "limit.open_files",
     "tls",
     "firewall",

@@ -10,6 +10,7 @@ use super::wants::Wants;
 use crate::probe::capabilities::{self, Capabilities};
 use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
+use crate::probe::confinement::{self, Confinement};
 use crate::probe::engine;
 use crate::probe::firewall::{self, Firewall};
 use crate::probe::layers::{self, Layers};
@@ -41,6 +42,8 @@ pub struct Facts {
     pub cgroup: CgroupSetup,
     /// What this process may do.
     pub capabilities: Capabilities,
+    /// What keeps it back besides.
+    pub confinement: Confinement,
     /// `RLIMIT_NOFILE`.
     pub open_files: Limit,
     /// `fs.nr_open`; `None` when it cannot be read.
@@ -129,6 +132,7 @@ impl Facts {
             network_defaults,
             cgroup,
             capabilities: capabilities::own(roots)?,
+            confinement: confinement::look(roots),
             open_files: limits::open_files(roots)?,
             open_files_ceiling: limits::open_files_ceiling(roots).ok(),
             container,

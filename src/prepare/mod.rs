@@ -21,6 +21,7 @@ pub mod network;
 pub mod pidfiles;
 pub mod plan;
 pub mod privilege;
+pub mod procsys;
 pub mod propagation;
 pub mod rlimits;
 pub mod rootless;

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::facts::Facts;
 use super::wants::Wants;
 use super::{
-    cgroups, dirs, env, firewall, layers, network, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2,
+    cgroups, dirs, env, firewall, layers, network, pidfiles, privilege, procsys, propagation, rlimits, securityfs, tls,
+    tmp, v2,
 };
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
@@ -262,6 +263,7 @@ pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
     let steps = [
         privilege::steps(facts, wants),
         env::steps(facts),
+        procsys::steps(facts, wants),
         facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
         facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),

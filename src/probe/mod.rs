@@ -10,6 +10,7 @@ pub mod capabilities;
 pub mod certificates;
 pub mod cgroup;
 pub mod cgroup_path;
+pub mod confinement;
 pub mod controllers;
 pub mod engine;
 pub mod firewall;

@@ -8,6 +8,7 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 pub mod background;
 pub mod file;
 pub mod fsuser;
+pub mod keyring;
 pub mod memory;
 pub mod module;
 pub mod mount;

@@ -133,6 +133,7 @@ impl FakeRoot {
         for storage in [&mut facts.data_root, &mut facts.containerd_root] {
             storage.free = Some(Free { bytes: 10 << 30, inodes: Some(65536) });
         }
+        facts.confinement.keyctl = None;
         if let Some(layers) = &mut facts.layers {
             let tried = |fstype: &str| match fstype {
                 "overlay" => Err(Problem::Mount(nix::errno::Errno::EINVAL)),

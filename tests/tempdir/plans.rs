@@ -189,7 +189,8 @@ fn without_privileges_the_cause_is_one_sentence() {
         failure(&plan),
         (
             "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers",
-            "start this container with --privileged (compose: privileged: true)"
+            "start this container with --privileged (compose: privileged: true), or with the least that will do: \
+             --cap-add SYS_ADMIN --cap-add NET_ADMIN"
         )
     );
     let wants = Wants { daemon: false, ..Wants::default() };
@@ -197,6 +198,46 @@ fn without_privileges_the_cause_is_one_sentence() {
     assert_eq!(only_prepare.failures().count(), 0, "a preparation without a daemon only warns");
     assert!(matches!(action(&only_prepare, "privilege"), Action::Warn { .. }));
     assert!(only_prepare.step("run-dir").is_none(), "nor does it need folders");
+}
+
+/// As `docker run` without any option has it on a machine with `AppArmor`.
+#[test]
+fn without_privileges_everything_that_is_in_the_way_is_in_that_sentence() {
+    let mut root = FakeRoot::new();
+    root.mount("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime", "rw");
+    root.v2("/sys/fs/cgroup", "ro,nosuid", "/");
+    root.group("sys/fs/cgroup", Some("domain"), "cpu memory pids", "1\n");
+    root.file("proc/self/attr/current", "docker-default (enforce)\n");
+    root.capabilities(DEFAULT);
+    let wants = Wants::default();
+    let mut facts = root.facts(&wants);
+    facts.confinement.keyctl = Some(nix::errno::Errno::EPERM);
+    let refused = plan(&facts, &wants);
+    assert_eq!(
+        failure(&refused),
+        (
+            "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers; besides, \
+             seccomp forbids keyctl (EPERM), which runc needs, the AppArmor profile docker-default forbids mounts and \
+             /proc/sys and /sys/fs/cgroup are read-only, which CAP_SYS_ADMIN would mend",
+            "start this container with --privileged (compose: privileged: true), or with the least that will do: \
+             --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        )
+    );
+    assert_eq!(action(&refused, "proc.sys"), &Action::Nothing);
+    // With those options the rest is made to work.
+    root.capabilities("00000000a82435fb");
+    root.file("proc/self/attr/current", "unconfined\n");
+    let able = plan(&root.facts(&wants), &wants);
+    assert_eq!((able.failures().count(), action(&able, "privilege")), (0, &Action::Nothing));
+    assert!(
+        matches!(action(&able, "proc.sys"), Action::RemountReadWrite { target, .. } if target.ends_with("proc/sys"))
+    );
+    assert!(matches!(action(&able, "cgroup.v2.writable"), Action::RemountReadWrite { .. }));
+    // And what is still in the way is warned of.
+    let mut facts = root.facts(&wants);
+    facts.confinement.keyctl = Some(nix::errno::Errno::EPERM);
+    let Action::Warn { message } = action(&plan(&facts, &wants), "privilege").clone() else { panic!("{facts:?}") };
+    assert_eq!(message, "seccomp forbids keyctl (EPERM), which runc needs: no nested container will start");
 }
 
 #[test]
