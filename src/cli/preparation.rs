@@ -46,7 +46,9 @@ pub fn wants(config: &Config, daemon: bool, data_root: PathBuf, containerd_root:
         .get("prepare.cgroup_namespace")
         .parse()
         .map_err(|why: String| Failure::new(why, "set DINDCTL_CGROUP_NAMESPACE"))?;
-    Ok(Wants { daemon, tmp, cgroup_namespace, data_root, containerd_root, ..Wants::default() })
+    let apparmor =
+        config.get("prepare.apparmor").parse().map_err(|why: String| Failure::new(why, "set DINDCTL_APPARMOR"))?;
+    Ok(Wants { daemon, tmp, cgroup_namespace, apparmor, data_root, containerd_root, ..Wants::default() })
 }
 
 /// What the packet filter is chosen by: `DOCKER_IPTABLES_LEGACY`, set and empty or not, as the official image has it.

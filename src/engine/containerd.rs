@@ -114,5 +114,8 @@ mod tests {
         let parsed: toml::Table = text.parse().unwrap();
         assert_eq!(parsed["grpc"]["address"].as_str(), Some("/a \"b\".sock"));
         assert_eq!(parsed["root"].as_str(), Some("/r"));
+        // Its start ends the daemon's where mkfs.erofs is too old (issue 1642 of devcontainers/features).
+        let disabled = parsed["disabled_plugins"].as_array().unwrap();
+        assert!(disabled.iter().any(|name| name.as_str() == Some("io.containerd.snapshotter.v1.erofs")), "{text}");
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::pidfiles;
 use super::tls::TlsFacts;
-use super::wants::Wants;
+use super::wants::{ApparmorWish, Wants};
+use crate::probe::apparmor::{self, Obstacle};
 use crate::probe::capabilities::{self, Capabilities};
 use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
@@ -15,12 +16,13 @@ use crate::probe::engine;
 use crate::probe::firewall::{self, Firewall};
 use crate::probe::layers::{self, Layers};
 use crate::probe::limits::{self, Limit};
+use crate::probe::machine::{self, Foreign};
 use crate::probe::mountinfo::{self, Mount};
 use crate::probe::names;
 use crate::probe::network::{self, Network};
 use crate::probe::process::Identity;
 use crate::probe::storage::{self, Storage};
-use crate::probe::{ProbeError, Roots};
+use crate::probe::{ProbeError, Roots, overlay};
 
 /// A pid file of an earlier daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,16 @@ pub struct Facts {
     pub capabilities: Capabilities,
     /// What keeps it back besides.
     pub confinement: Confinement,
+    /// The kernel, where it is one of another architecture.
+    pub foreign: Option<Foreign>,
+    /// Whether this is a user namespace other than the machine's first.
+    pub user_namespace: bool,
+    /// Keys that root may have (`kernel.keys.root_maxkeys`).
+    pub root_keys: Option<u64>,
+    /// Bytes in them (`kernel.keys.root_maxbytes`).
+    pub root_key_bytes: Option<u64>,
+    /// Whether `AppArmor` profiles can be loaded; `None` where nobody asked.
+    pub apparmor: Option<Result<(), Obstacle>>,
     /// `RLIMIT_NOFILE`.
     pub open_files: Limit,
     /// `fs.nr_open`; `None` when it cannot be read.
@@ -133,6 +145,11 @@ impl Facts {
             cgroup,
             capabilities: capabilities::own(roots)?,
             confinement: confinement::look(roots),
+            foreign: if wants.daemon { machine::look(roots) } else { None },
+            user_namespace: overlay::in_user_namespace(roots),
+            root_keys: limits::setting(roots, "kernel/keys/root_maxkeys"),
+            root_key_bytes: limits::setting(roots, "kernel/keys/root_maxbytes"),
+            apparmor: (wants.apparmor != ApparmorWish::Off).then(|| apparmor::look(roots)),
             open_files: limits::open_files(roots)?,
             open_files_ceiling: limits::open_files_ceiling(roots).ok(),
             container,

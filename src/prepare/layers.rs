@@ -82,7 +82,9 @@ fn fallback(step: Step, storage: &Storage, problem: Problem, fuse: Option<Fuse>,
         }
         // It looks for the program only, and would start no container.
         (Some(Fuse::NoDevice(errno)), None) if !wants.told.sets("storage-driver") => {
+            let hint = format!("start this container with --device /dev/fuse, or {}", mend(storage, problem));
             let warned = Step {
+                hint: Some(hint),
                 id: "data-root.overlay.warning".into(),
                 ..step.clone().warns(format!(
                     "{cause}, and fuse-overlayfs is of no use without /dev/fuse ({errno}): dockerd is told to take {VFS}"

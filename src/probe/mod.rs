@@ -6,6 +6,7 @@ that whoever decides on it needs no system at all.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod certificates;
 pub mod cgroup;
@@ -17,6 +18,7 @@ pub mod firewall;
 pub mod host;
 pub mod layers;
 pub mod limits;
+pub mod machine;
 pub mod mountinfo;
 pub mod names;
 pub mod network;

@@ -116,9 +116,7 @@ fn descriptor(result: libc::c_long) -> Result<OwnedFd, Errno> {
 
 /// Mounts it where only this thread sees it; with the thread the namespace ends, and the mount with it.
 fn in_namespace(layers: &Layers<'_>, at: &str) -> Result<OwnedFd, Errno> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    // Nothing of what follows reaches the namespace that this is a copy of.
-    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    super::mount::leave_namespace()?;
     let paths = format!("lowerdir={},upperdir={},workdir={}", layers.lower.join(":"), layers.upper, layers.work);
     let data = std::iter::once(paths.as_str()).chain(layers.flags.iter().copied()).collect::<Vec<_>>().join(",");
     nix::mount::mount(Some("overlay"), at, Some("overlay"), MsFlags::empty(), Some(data.as_str()))?;

@@ -16,7 +16,7 @@ pub const CASES: &[(&str, Case)] = &[
 
 const IMAGE: &str = "debian:trixie-slim";
 
-/// What `plan` and `doctor` ask for. With AppArmor on the machine its profile is one of them.
+/// What `plan` and `doctor` ask for. With `AppArmor` on the machine its profile is one of them.
 const LEAST: [&str; 6] = [
     "--cap-add=SYS_ADMIN",
     "--cap-add=NET_ADMIN",

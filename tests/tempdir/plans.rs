@@ -3,7 +3,8 @@ Whole plans for the set-ups that containers meet.
 */
 use std::os::unix::fs::PermissionsExt;
 
-use dindctl::prepare::{Action, LayerWishes, Plan, TmpWish, Told, Wants, plan};
+use dindctl::prepare::{Action, ApparmorWish, LayerWishes, Plan, TmpWish, Told, Wants, plan};
+use dindctl::probe::apparmor::Obstacle;
 use dindctl::probe::storage::Free;
 
 use TmpWish::{Always, Auto, Never};
@@ -238,6 +239,65 @@ fn without_privileges_everything_that_is_in_the_way_is_in_that_sentence() {
     facts.confinement.keyctl = Some(nix::errno::Errno::EPERM);
     let Action::Warn { message } = action(&plan(&facts, &wants), "privilege").clone() else { panic!("{facts:?}") };
     assert_eq!(message, "seccomp forbids keyctl (EPERM), which runc needs: no nested container will start");
+}
+
+#[test]
+fn few_keys_are_raised_by_the_machines_root_only() {
+    let root = private_v2();
+    root.file("proc/sys/kernel/keys/root_maxkeys", "200\n");
+    root.file("proc/sys/kernel/keys/root_maxbytes", "25000000\n");
+    let write = Action::Write { path: "/proc/sys/kernel/keys/root_maxkeys".into(), value: "1000000".into() };
+    assert_eq!(action(&root.plan(), "limit.keys"), &write);
+    assert!(root.plan().step("limit.keys.bytes").is_none(), "there is room for them");
+    root.file("proc/sys/kernel/keys/root_maxbytes", "20000\n");
+    assert!(matches!(action(&root.plan(), "limit.keys.bytes"), Action::Write { value, .. } if value == "25000000"));
+    root.file("proc/self/uid_map", "         0     100000      65536\n");
+    assert!(root.plan().step("limit.keys").is_none(), "a user namespace may not");
+    root.file("proc/self/uid_map", "         0          0 4294967295\n");
+    root.file("proc/sys/kernel/keys/root_maxkeys", "1000000\n");
+    assert!(root.plan().step("limit.keys").is_none(), "there are enough");
+}
+
+#[test]
+fn apparmor_is_given_to_nested_containers_by_choice_and_where_it_works() {
+    let root = private_v2();
+    let container = |wish: ApparmorWish, tried: Option<Result<(), Obstacle>>| {
+        let wants = Wants { apparmor: wish, ..Wants::default() };
+        let facts = dindctl::prepare::Facts { apparmor: tried, ..root.facts(&wants) };
+        action(&plan(&facts, &wants), "env.container").clone()
+    };
+    let set = |value: &str| Action::SetEnv { name: "container".into(), value: value.into() };
+    assert_eq!(container(ApparmorWish::Off, None), set("docker"));
+    assert_eq!(container(ApparmorWish::Auto, Some(Ok(()))), set(""));
+    assert_eq!(container(ApparmorWish::On, Some(Ok(()))), set(""));
+    assert_eq!(container(ApparmorWish::Auto, Some(Err(Obstacle::Parser))), set("docker"));
+    let Action::Fail { cause } = container(ApparmorWish::On, Some(Err(Obstacle::Parser))) else { panic!() };
+    assert_eq!(cause, "AppArmor was asked for (prepare.apparmor=on), and /sbin/apparmor_parser is not installed");
+    // Here no kernel is that of the fake root, and why not stands in the plan.
+    let wants = Wants { apparmor: ApparmorWish::Auto, ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants).step("env.container").unwrap().found.clone();
+    assert!(found.ends_with("no AppArmor for nested containers: the kernel has no AppArmor, or it is off"), "{found}");
+}
+
+#[test]
+fn an_emulated_container_is_refused_before_anything_is_changed() {
+    let root = private_v2();
+    let other = if std::env::consts::ARCH == "x86_64" { "aarch64" } else { "x86_64" };
+    root.file("proc/sys/kernel/arch", &format!("{other}\n"));
+    let refused = root.plan();
+    let (cause, hint) = failure(&refused);
+    assert!(
+        cause.ends_with(&format!("and the machine is {other}: Docker cannot run in an emulated container")),
+        "{cause}"
+    );
+    assert!(hint.contains("--platform"), "{hint}");
+    root.file("proc/cpuinfo", "vendor_id\t: VirtualApple\n");
+    assert!(matches!(action(&root.plan(), "host.machine"), Action::Warn { message } if message.contains("Rosetta")));
+    root.file("proc/sys/kernel/arch", &format!("{}\n", std::env::consts::ARCH));
+    assert!(root.plan().step("host.machine").is_none());
+    let wants = Wants { daemon: false, ..Wants::default() };
+    root.file("proc/sys/kernel/arch", &format!("{other}\n"));
+    assert_eq!(plan(&root.facts(&wants), &wants).failures().count(), 0, "other programs may run well");
 }
 
 #[test]
