@@ -2,6 +2,8 @@
 How the engine will keep the layers of images, and at what cost. Where overlay does not work it takes something slower, and
 says so in its log only; which one is told here, and chosen where its own choice would not work.
 */
+use caps::Capability;
+
 use super::facts::Facts;
 use super::image_store::{self, Asked, Choice, Store};
 use super::plan::{Action, Step};
@@ -31,6 +33,15 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
             return vec![step.fails(wrong.cause).hint(wrong.hint)];
         }
     };
+    if !facts.capabilities.has(Capability::CAP_SYS_ADMIN) {
+        let reason = "the engine keeps the layers of images on overlay";
+        return vec![Step::nothing(
+            "data-root.overlay",
+            "data root",
+            "overlay cannot be tried without CAP_SYS_ADMIN",
+            reason,
+        )];
+    }
     // What cannot be written is refused elsewhere.
     let writable = |storage: &Storage| storage.unwritable.is_none();
     match choice.store {
@@ -170,7 +181,7 @@ fn mend(storage: &Storage, problem: Problem) -> String {
         Problem::Mount(Errno::EPERM) => "start this container with --privileged".into(),
         Problem::Types => format!("{volume}, on a file system with d_type (XFS: mkfs.xfs -n ftype=1)"),
         // The kernel stacks no overlay on another (ovl_mount_dir_check in fs/overlayfs).
-        Problem::Mount(_) | Problem::Use(_) | Problem::Folder(_) => volume,
+        Problem::Mount(_) | Problem::ReadOnly | Problem::Folder(_) => volume,
     }
 }
 

@@ -9,6 +9,7 @@ use caps::Capability;
 use super::facts::Facts;
 use super::plan::Step;
 use super::wants::Wants;
+use crate::probe::cgroup::CGROUP_ROOT;
 use crate::probe::confinement::Confinement;
 use crate::probe::mountinfo::{Mount, at};
 
@@ -39,12 +40,12 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
         least(&missing, &facts.confinement).join(" ")
     ));
     if missing.is_empty() {
-        let message = format!("{}: no nested container will start", list(&kept_back));
+        let message = format!("{}: no nested container will start", kept_back.join("; "));
         return vec![step.warns(message)];
     }
     let mut besides = kept_back;
     besides.extend(read_only(facts));
-    let besides = if besides.is_empty() { String::new() } else { format!("; besides, {}", list(&besides)) };
+    let besides = if besides.is_empty() { String::new() } else { format!("; besides, {}", besides.join("; ")) };
     let message =
         format!("this container lacks {}, which the engine needs to start containers{besides}", names(&missing));
     let vital = missing.iter().any(|capability| VITAL.contains(capability));
@@ -61,8 +62,10 @@ fn kept_back(found: &Confinement) -> Vec<String> {
 
 /// Mounts that dindctl makes writable itself where it may.
 fn read_only(facts: &Facts) -> Option<String> {
-    let read_only = |path: &&str| at(&facts.mounts, Path::new(path)).is_some_and(Mount::read_only);
-    let paths: Vec<&str> = ["/proc/sys", "/sys", "/sys/fs/cgroup"].into_iter().filter(read_only).collect();
+    let settings = at(&facts.mounts, Path::new("/proc/sys")).is_some_and(Mount::read_only).then_some("/proc/sys");
+    let group = |mount: &Mount| mount.fstype.starts_with("cgroup") && mount.read_only();
+    let groups = facts.mounts.iter().any(group).then_some(CGROUP_ROOT);
+    let paths: Vec<&str> = settings.into_iter().chain(groups).collect();
     let are = if paths.len() == 1 { "is" } else { "are" };
     (!paths.is_empty()).then(|| format!("{} {are} read-only, which CAP_SYS_ADMIN would mend", list(&paths)))
 }

@@ -39,8 +39,8 @@ pub fn look(roots: &Roots) -> Confinement {
     let label = |name: &str| read(&roots.own.join("attr").join(name)).ok();
     let apparmor = label("apparmor/current").or_else(|| label("current")).and_then(|text| profile(&text));
     let selinux = label("current").and_then(|text| selinux_type(&text));
-    // A kernel without keyrings says ENOSYS, and runc does without.
-    let keyctl = keyring::usable().err().filter(|errno| *errno != Errno::ENOSYS);
+    // A kernel without keyrings says ENOSYS, and runc does without; others have answers of their own.
+    let keyctl = keyring::usable().err().filter(|errno| matches!(errno, Errno::EPERM | Errno::EACCES));
     Confinement { keyctl, apparmor, selinux }
 }
 

@@ -1,6 +1,6 @@
 /*!
-Whether images can be kept in layers below a folder, found out by doing it: an overlay is made of folders there, a file is
-made in it and a folder of its lower layer removed, and all of it goes away again.
+Whether images can be kept in layers below a folder, found out by doing it: an overlay is made of folders there, and all of
+it goes away again.
 
 The engine asks for the same (`SupportsOverlay` and `SupportsDType` of moby's graph drivers, `Supported` of containerd's
 overlayfs snapshotter), but tells nobody who does not read its log.
@@ -11,8 +11,9 @@ use std::path::Path;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, mkdtemp, unlinkat};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::mkdtemp;
 
 use super::{Roots, read};
 use crate::sys::file::errno;
@@ -27,8 +28,8 @@ pub enum Problem {
     Types,
     /// It cannot be mounted.
     Mount(Errno),
-    /// It can be mounted, and not be worked with.
-    Use(Errno),
+    /// It can be mounted, and not be written.
+    ReadOnly,
 }
 
 impl std::fmt::Display for Problem {
@@ -37,7 +38,7 @@ impl std::fmt::Display for Problem {
             Self::Folder(errno) => write!(f, "no folder for a trial can be made: {errno}"),
             Self::Types => f.write_str("folders do not tell files from folders (no d_type)"),
             Self::Mount(errno) => write!(f, "overlay cannot be mounted: {errno}"),
-            Self::Use(errno) => write!(f, "overlay can be mounted and not be written: {errno}"),
+            Self::ReadOnly => f.write_str("overlay can be mounted and not be written"),
         }
     }
 }
@@ -53,7 +54,10 @@ pub fn in_user_namespace(roots: &Roots) -> bool {
 pub fn look(folder: &Path, user_namespace: bool) -> Result<(), Problem> {
     let place = mkdtemp(&folder.join(".dindctl-trial-XXXXXX")).map_err(Problem::Folder)?;
     let tried = match attempt(&place, user_namespace, Way::Detached) {
-        Err(Problem::Mount(Errno::ENOSYS)) => attempt(&place, user_namespace, Way::Namespace { at: "at" }),
+        // An old kernel, or a filter of system calls that is older than this one.
+        Err(Problem::Mount(Errno::ENOSYS | Errno::EPERM)) => {
+            attempt(&place, user_namespace, Way::Namespace { at: "at" })
+        }
         other => other,
     };
     match std::fs::remove_dir_all(&place) {
@@ -64,21 +68,26 @@ pub fn look(folder: &Path, user_namespace: bool) -> Result<(), Problem> {
 
 /// Like [`look`], in a folder that is new and somebody else's to remove.
 pub fn attempt(place: &Path, user_namespace: bool, way: Way) -> Result<(), Problem> {
-    folders(place).map_err(Problem::Folder)?;
+    for name in ["l", "u", "at"] {
+        make(&place.join(name)).map_err(Problem::Folder)?;
+    }
     if !tells_types(place).map_err(Problem::Folder)? {
         return Err(Problem::Types);
     }
     // Without `volatile` (5.10) the kernel writes all that the file system has to write when the overlay goes, and in a user
-    // namespace attributes have names of their own (`userxattr`, 5.11). A work folder is good for one attempt.
-    let plain: [(&str, &[&str]); 2] = [("w0", &["volatile"]), ("w1", &[])];
-    let users: [(&str, &[&str]); 2] = [("w2", &["userxattr", "volatile"]), ("w3", &["userxattr"])];
-    let ways = users.into_iter().filter(|_| user_namespace).chain(plain);
+    // namespace attributes have names of their own (`userxattr`, 5.11).
+    let plain: [&[&str]; 2] = [&["volatile"], &[]];
+    let users: [&[&str]; 2] = [&["userxattr", "volatile"], &["userxattr"]];
     let mut tried = Err(Problem::Mount(Errno::EINVAL));
-    for (work, flags) in ways {
-        let layers = Layers { lower: &["top", "bottom"], upper: "u", work, flags };
-        tried = with(place, &layers, way, works).map_err(Problem::Mount);
+    for (number, flags) in users.into_iter().filter(|_| user_namespace).chain(plain).enumerate() {
+        // A work folder is good for one attempt.
+        let work = format!("w{number}");
+        make(&place.join(&work)).map_err(Problem::Folder)?;
+        let layers = Layers { lower: &["l"], upper: "u", work: &work, flags };
+        tried = with(place, &layers, way, writable).map_err(Problem::Mount);
         match tried {
-            Ok(used) => return used.map_err(Problem::Use),
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(Problem::ReadOnly),
             // An option that is not known, or something that no option mends.
             Err(Problem::Mount(Errno::EINVAL | Errno::EPERM)) => {}
             Err(_) => break,
@@ -87,15 +96,12 @@ pub fn attempt(place: &Path, user_namespace: bool, way: Way) -> Result<(), Probl
     tried.map(drop)
 }
 
-/// Those that are there are of an earlier way.
-fn folders(place: &Path) -> Result<(), Errno> {
-    for name in ["top", "top/gone", "bottom", "u", "w0", "w1", "w2", "w3", "at"] {
-        match std::fs::create_dir(place.join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(errno(&error)),
-            _ => {}
-        }
+/// One that is there is of an earlier attempt.
+fn make(folder: &Path) -> Result<(), Errno> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(errno(&error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn tells_types(place: &Path) -> Result<bool, Errno> {
@@ -108,10 +114,10 @@ fn tells_types(place: &Path) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// What every image layer does: it makes something, and removes what is below.
-fn works(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    mkdirat(root, "made", Mode::S_IRWXU)?;
-    unlinkat(root, "gone", UnlinkatFlags::RemoveDir)
+/// The kernel tries for itself, at the mount, what layers need of the file system (`ovl_make_workdir` in fs/overlayfs/super.c), and
+/// where it cannot make its work folder it mounts read-only.
+fn writable(root: BorrowedFd<'_>) -> bool {
+    fstatvfs(root).is_ok_and(|found| !found.flags().contains(FsFlags::ST_RDONLY))
 }
 
 #[cfg(test)]
@@ -143,8 +149,9 @@ mod tests {
     #[test]
     fn every_usual_file_system_tells_types() {
         let folder = tempfile::tempdir().unwrap();
-        folders(folder.path()).unwrap();
-        folders(folder.path()).unwrap();
+        for _ in 0..2 {
+            make(&folder.path().join("x")).unwrap();
+        }
         assert_eq!(tells_types(folder.path()), Ok(true));
     }
 

@@ -218,13 +218,20 @@ fn without_privileges_everything_that_is_in_the_way_is_in_that_sentence() {
         failure(&refused),
         (
             "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers; besides, \
-             seccomp forbids keyctl (EPERM), which runc needs, the AppArmor profile docker-default forbids mounts and \
+             seccomp forbids keyctl (EPERM), which runc needs; the AppArmor profile docker-default forbids mounts; \
              /proc/sys and /sys/fs/cgroup are read-only, which CAP_SYS_ADMIN would mend",
             "start this container with --privileged (compose: privileged: true), or with the least that will do: \
              --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
         )
     );
     assert_eq!(action(&refused, "proc.sys"), &Action::Nothing);
+    // Nothing that would have to be tried is judged.
+    let layers = Some(LayerWishes { driver: None, path: "/none".into() });
+    let wants = Wants { layers, data_root: "/data".into(), ..Wants::default() };
+    let refused = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&refused, "data-root.overlay"), &Action::Nothing);
+    assert!(refused.step("data-root.overlay").unwrap().found.contains("without CAP_SYS_ADMIN"));
+    let wants = Wants::default();
     // With those options the rest is made to work.
     root.capabilities("00000000a82435fb");
     root.file("proc/self/attr/current", "unconfined\n");
