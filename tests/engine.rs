@@ -22,12 +22,16 @@ mod exec;
 mod firewall;
 #[path = "engine/load.rs"]
 mod load;
+#[path = "engine/privileges.rs"]
+mod privileges;
 #[path = "engine/rootless.rs"]
 mod rootless;
 #[path = "engine/selftest.rs"]
 mod selftest;
 #[path = "engine/settings.rs"]
 mod settings;
+#[path = "engine/storage.rs"]
+mod storage;
 #[path = "engine/tls.rs"]
 mod tls;
 
@@ -64,7 +68,9 @@ fn main() {
         .chain(egress::CASES)
         .chain(firewall::CASES)
         .chain(doctor::CASES)
+        .chain(privileges::CASES)
         .chain(selftest::CASES)
+        .chain(storage::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
         .map(|case| trial(case, &missing));

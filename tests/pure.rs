@@ -134,3 +134,35 @@ fn every_step_and_check_is_explained() {
         .collect();
     assert!(unexplained.is_empty(), "no section in docs/checks.md for {unexplained:?}");
 }
+
+/// Each complaint once, and every test that is named for it is one.
+#[test]
+fn the_tests_that_answer_complaints_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/complaints.md")).unwrap();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect())
+        .filter(|row: &Vec<_>| row.len() == 6)
+        .collect();
+    let numbers: Vec<u32> = rows.iter().filter_map(|row| row[1].parse().ok()).collect();
+    assert_eq!(numbers, (1..=55).collect::<Vec<_>>());
+    for row in rows.iter().filter(|row| row[1].parse::<u32>().is_ok()) {
+        let tests: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row:?}");
+        for test in tests {
+            let (path, name) = test.split_once("::").unwrap_or_else(|| panic!("{test}"));
+            let source = std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(source.contains(&format!("fn {name}(")), "{test} of {}", row[1]);
+            // A test of its own, or a case of a list.
+            let marked = source.split(&format!("fn {name}(")).next().is_some_and(|before| {
+                let lines: Vec<&str> =
+                    before.trim_end().lines().rev().take_while(|line| !line.trim().is_empty()).collect();
+                lines.iter().any(|line| line.contains("#[test]") || line.contains("#[rstest]"))
+            });
+            let listed = source.matches(&format!(" {name})")).count() + source.matches(&format!(" {name},")).count();
+            let property = source.split("proptest!").skip(1).any(|part| part.contains(&format!("fn {name}(")));
+            assert!(marked || listed > 0 || property || source.contains(&format!("body: {name}")), "{test} is no test");
+        }
+    }
+}

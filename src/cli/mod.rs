@@ -18,6 +18,7 @@ pub mod failure;
 pub mod gc;
 pub mod health;
 pub mod init;
+pub mod modprobe;
 pub mod places;
 pub mod preparation;
 pub mod render;
@@ -78,7 +79,7 @@ const LEADING: [&str; 3] = ["--log-format", "--log-level", "--stop-timeout"];
 
 /// Commands whose words all belong to another program, even those that look like flags of ours: dockerd has a
 /// `--log-level` too.
-const FOREIGN: [&str; 2] = ["entrypoint", "docker-entrypoint"];
+const FOREIGN: [&str; 3] = ["entrypoint", "docker-entrypoint", "modprobe"];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -98,6 +99,13 @@ enum Command {
     #[command(name = "docker-entrypoint", hide = true)]
     DockerEntrypoint {
         /// The command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Have the kernel load modules without a module file at hand (drop-in for modprobe)
+    #[command(hide = true)]
+    Modprobe {
+        /// What modprobe would be given
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -192,6 +200,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Doctor(arguments) => doctor::run(arguments, &launch()),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
         Command::Status(arguments) => status::run(&arguments, environment, voice),
+        Command::Modprobe { arguments } => modprobe::run(arguments, environment, voice),
         Command::Health(arguments) => health::run(&arguments, environment, voice),
         Command::Exec(arguments) => match config.exec_settings() {
             Ok(settings) => exec::run(*arguments, &settings, voice),
@@ -212,6 +221,7 @@ fn translate(argv: Vec<OsString>) -> Vec<OsString> {
         Some("docker-entrypoint.sh") => &["dindctl", "docker-entrypoint"],
         Some("dind") => &["dindctl", "prepare"],
         Some("docker-init" | "tini" | "dumb-init") => &["dindctl", "init"],
+        Some("modprobe") => &["dindctl", "modprobe"],
         _ => return argv,
     };
     words.iter().map(OsString::from).chain(argv.into_iter().skip(1)).collect()
@@ -305,6 +315,7 @@ mod tests {
             ["dindctl", "entrypoint", "--debug"]
         );
         assert_eq!(translated(&["docker-init", "--", "sh"]), ["dindctl", "init", "--", "sh"]);
+        assert_eq!(translated(&["modprobe", "-va", "ip_vs"]), ["dindctl", "modprobe", "-va", "ip_vs"]);
         assert_eq!(translated(&["dind", "sh"]), ["dindctl", "prepare", "sh"]);
         assert_eq!(translated(&["./dindctl", "health"]), ["./dindctl", "health"]);
     }

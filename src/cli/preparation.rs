@@ -14,7 +14,7 @@ use super::{Environment, OutputFormat, entrypoint};
 use crate::engine::{containerd, dockerd};
 use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
 use crate::prepare::{
-    self, Applied, CgroupNamespace, Facts, FirewallWishes, Linux, NetworkWishes, Plan, TmpWish, Wants,
+    self, Applied, CgroupNamespace, Facts, FirewallWishes, LayerWishes, Linux, NetworkWishes, Plan, TmpWish, Wants,
 };
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
@@ -46,7 +46,9 @@ pub fn wants(config: &Config, daemon: bool, data_root: PathBuf, containerd_root:
         .get("prepare.cgroup_namespace")
         .parse()
         .map_err(|why: String| Failure::new(why, "set DINDCTL_CGROUP_NAMESPACE"))?;
-    Ok(Wants { daemon, tmp, cgroup_namespace, data_root, containerd_root, ..Wants::default() })
+    let apparmor =
+        config.get("prepare.apparmor").parse().map_err(|why: String| Failure::new(why, "set DINDCTL_APPARMOR"))?;
+    Ok(Wants { daemon, tmp, cgroup_namespace, apparmor, data_root, containerd_root, ..Wants::default() })
 }
 
 /// What the packet filter is chosen by: `DOCKER_IPTABLES_LEGACY`, set and empty or not, as the official image has it.
@@ -58,6 +60,12 @@ pub fn firewall_wishes(environment: &Environment) -> FirewallWishes {
     };
     let path = environment.get("PATH").map_or_else(|| DEFAULT_PATH.into(), OsStr::to_owned);
     FirewallWishes { choice, path }
+}
+
+/// What the layers of images may be kept with.
+pub fn layer_wishes(environment: &Environment) -> LayerWishes {
+    let driver = environment.text("DOCKER_DRIVER").map(str::to_owned);
+    LayerWishes { driver, path: firewall_wishes(environment).path }
 }
 
 /// What nested networks are to be like.

@@ -22,7 +22,9 @@ pub fn checks(found: &Apparmor) -> Vec<Check> {
     let check = |finding: &str| Check::ok("apparmor", finding, "a profile confines nested containers");
     vec![match found {
         Apparmor { enabled: false, .. } => check("the kernel has no AppArmor, or it is off"),
-        Apparmor { loadable: true, parser: true, .. } => check("profiles can be loaded from here"),
+        Apparmor { loadable: true, parser: true, .. } => check(
+            "profiles could be loaded from here; DINDCTL_APPARMOR=auto tries one, and gives nested containers theirs",
+        ),
         Apparmor { loadable: true, .. } => {
             check("profiles could be loaded from here, and apparmor_parser is not installed")
                 .is(Verdict::Warn)

@@ -7,21 +7,26 @@ const FILE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/checks
 
 /// The sections, in their order in the file: everything that steps and checks are named after, without what follows a colon
 /// (a path), and one name for what belongs together.
-pub const SECTIONS: [&str; 47] = [
+pub const SECTIONS: [&str; 52] = [
     "host",
+    "host.machine",
     "daemon",
     "privilege",
     "env.container",
+    "proc.sys",
     "limit.open_files",
+    "limit.keys",
     "tls",
     "firewall",
     "firewall.ip6",
+    "firewall.gvisor",
     "network.mtu",
     "network.bridge",
     "network.dns",
     "run-dir",
     "data-root",
     "data-root.overlay",
+    "data-root.driver",
     "data-root.lock",
     "containerd-root",
     "pidfiles",

@@ -28,7 +28,7 @@ pub fn examine(sight: &Sight) -> Vec<Check> {
         running::checks(sight),
         steps::checks(&sight.plan),
         kernel::checks(&sight.kernel),
-        sysctl::checks(&sight.sysctl, sight.rootless),
+        sysctl::checks(&sight.sysctl, sight.rootless, sight.plan.step("limit.keys").is_some()),
         apparmor::checks(&sight.apparmor),
         devices::checks(&sight.devices, sight.rootless),
         programs::checks(&sight.programs),

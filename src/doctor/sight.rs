@@ -17,8 +17,7 @@ use super::sysctl;
 use crate::init::state::SupervisorState;
 use crate::prepare::Plan;
 use crate::probe::host::Host;
-use crate::probe::{Roots, engine};
-use crate::sys::spawn::find_program;
+use crate::probe::{Roots, apparmor, engine};
 
 /// How long a program may take to tell its version.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -94,13 +93,8 @@ pub fn sysctls(roots: &Roots) -> BTreeMap<String, u64> {
 
 /// Looks at `AppArmor` (its files are described in apparmor.d(5) and `security/apparmor/apparmorfs.c`).
 pub fn apparmor(roots: &Roots, path: &OsStr) -> Apparmor {
-    let enabled = std::fs::read_to_string(roots.resolve(Path::new("/sys/module/apparmor/parameters/enabled")));
-    let load = roots.resolve(Path::new("/sys/kernel/security/apparmor/.replace"));
-    Apparmor {
-        enabled: enabled.is_ok_and(|text| text.trim() == "Y"),
-        loadable: access(&load, AccessFlags::W_OK).is_ok(),
-        parser: find_program(OsStr::new("apparmor_parser"), Some(path)).is_some(),
-    }
+    let (loadable, parser) = apparmor::seen(roots, path);
+    Apparmor { enabled: apparmor::enabled(roots), loadable, parser }
 }
 
 /// Looks at the devices.

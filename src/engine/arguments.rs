@@ -34,8 +34,15 @@ pub struct DaemonArguments {
 }
 
 /// Short flags of dockerd that matter here, with their long names (`dockerd --help`).
-const SHORT: [(&str, &str); 6] =
-    [("-H", "host"), ("-g", "graph"), ("-p", "pidfile"), ("-G", "group"), ("-D", "debug"), ("-l", "log-level")];
+const SHORT: [(&str, &str); 7] = [
+    ("-H", "host"),
+    ("-g", "graph"),
+    ("-p", "pidfile"),
+    ("-s", "storage-driver"),
+    ("-G", "group"),
+    ("-D", "debug"),
+    ("-l", "log-level"),
+];
 
 /// Flags that may be repeated, with their keys in daemon.json (`man dockerd`).
 const REPEATED: [(&str, &str); 16] = [

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::probe::storage::on_overlay;
+
 /// The socket that dockerd and `ctr` look for by default.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -15,11 +17,20 @@ pub const DEFAULT_ROOT: &str = "/var/lib/containerd";
 pub const MANAGED: &str = "containerd/daemon";
 
 /// Where the data is. A volume that was filled by the official image holds it below dockerd's data root, and engine 29
-/// keeps the images themselves there, so what is found there is used and never left behind.
+/// keeps the images themselves there, so what is found there is used and never left behind. A new one lies there too where
+/// containerd's usual place is part of the image (on overlay, which takes no other overlay and ends with the container) and
+/// the data root is a volume, as in the official image.
 pub fn root(data_root: &Path) -> PathBuf {
+    root_of(data_root, Path::new(DEFAULT_ROOT), on_overlay)
+}
+
+fn root_of(data_root: &Path, usual: &Path, on_overlay: impl Fn(&Path) -> bool) -> PathBuf {
     let managed = data_root.join(MANAGED);
-    let used = managed.join("io.containerd.metadata.v1.bolt/meta.db").exists();
-    if used { managed } else { PathBuf::from(DEFAULT_ROOT) }
+    let used = |root: &Path| root.join("io.containerd.metadata.v1.bolt/meta.db").exists();
+    if used(&managed) || (!used(usual) && on_overlay(usual) && !on_overlay(data_root)) {
+        return managed;
+    }
+    usual.into()
 }
 
 /// Whether a containerd already answers at `socket`; dockerd would use it, and so do we.
@@ -81,10 +92,30 @@ mod tests {
     }
 
     #[test]
+    fn a_new_root_is_not_made_on_overlay_where_there_is_a_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = folder.path().join("usual");
+        let chosen = |overlay: &[&str]| {
+            let root = root_of(Path::new("/volume"), &usual, |path| overlay.iter().any(|name| path.ends_with(name)));
+            if root == usual { "usual" } else { "volume" }
+        };
+        assert_eq!(chosen(&["usual"]), "volume");
+        assert_eq!(chosen(&[]), "usual");
+        assert_eq!(chosen(&["usual", "volume"]), "usual", "nothing would be gained");
+        let bolt = usual.join("io.containerd.metadata.v1.bolt");
+        std::fs::create_dir_all(&bolt).unwrap();
+        std::fs::write(bolt.join("meta.db"), "x").unwrap();
+        assert_eq!(chosen(&["usual"]), "usual", "what is there is not left behind");
+    }
+
+    #[test]
     fn the_configuration_is_toml_that_names_our_places() {
         let text = config(Path::new("/r"), Path::new("/s"), Path::new("/a \"b\".sock"), "warn");
         let parsed: toml::Table = text.parse().unwrap();
         assert_eq!(parsed["grpc"]["address"].as_str(), Some("/a \"b\".sock"));
         assert_eq!(parsed["root"].as_str(), Some("/r"));
+        // Its start ends the daemon's where mkfs.erofs is too old (issue 1642 of devcontainers/features).
+        let disabled = parsed["disabled_plugins"].as_array().unwrap();
+        assert!(disabled.iter().any(|name| name.as_str() == Some("io.containerd.snapshotter.v1.erofs")), "{text}");
     }
 }

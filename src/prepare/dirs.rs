@@ -1,5 +1,5 @@
 /*!
-The folders that the daemons need, and whether their storage can carry them.
+The folders that the daemons need, and whether they can be written and have space.
 */
 use super::facts::Facts;
 use super::plan::{Action, Step};
@@ -20,10 +20,7 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     for (storage, id, what) in
         [(&facts.data_root, "data-root", "data root"), (&facts.containerd_root, "containerd-root", "containerd root")]
     {
-        let data = data(storage, wants, id, what);
-        let refused = matches!(data.action, Action::Fail { .. });
-        steps.push(data);
-        steps.extend((!refused).then(|| overlay(storage, id, what)).flatten());
+        steps.push(data(storage, wants, id, what));
     }
     // The daemon that runs under this very dindctl holds the same locks.
     steps.extend(wants.supervised.is_empty().then(|| other_daemon(facts)).flatten());
@@ -89,21 +86,6 @@ fn data(storage: &Storage, wants: &Wants, id: &str, what: &str) -> Step {
         return step.does(Action::CreateDir { path: storage.path.clone(), mode: DATA_MODE }).required();
     }
     step
-}
-
-/// The engine's own overlay cannot be stacked on another one (EINVAL from mount(2); issue 42171 of moby).
-fn overlay(storage: &Storage, id: &str, what: &str) -> Option<Step> {
-    let path = storage.path.display();
-    (storage.fstype == "overlay").then(|| {
-        Step::nothing(
-            format!("{id}.overlay"),
-            what,
-            format!("{path} lies on overlay"),
-            "the engine's own overlay cannot be stacked on another one",
-        )
-        .warns(format!("the {what} {path} lies on overlay: the engine falls back to a slow storage driver, or fails"))
-        .hint(format!("mount a volume there: -v NAME:{path}"))
-    })
 }
 
 /// A daemon in this pid namespace is found by its pid file; one in another container that uses the same volume only

@@ -6,19 +6,23 @@ use std::path::PathBuf;
 
 use super::pidfiles;
 use super::tls::TlsFacts;
-use super::wants::Wants;
+use super::wants::{ApparmorWish, Wants};
+use crate::probe::apparmor::{self, Obstacle};
 use crate::probe::capabilities::{self, Capabilities};
 use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
+use crate::probe::confinement::{self, Confinement};
 use crate::probe::engine;
 use crate::probe::firewall::{self, Firewall};
+use crate::probe::layers::{self, Layers};
 use crate::probe::limits::{self, Limit};
+use crate::probe::machine::{self, Foreign};
 use crate::probe::mountinfo::{self, Mount};
 use crate::probe::names;
 use crate::probe::network::{self, Network};
 use crate::probe::process::Identity;
 use crate::probe::storage::{self, Storage};
-use crate::probe::{ProbeError, Roots};
+use crate::probe::{ProbeError, Roots, overlay};
 
 /// A pid file of an earlier daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,18 @@ pub struct Facts {
     pub cgroup: CgroupSetup,
     /// What this process may do.
     pub capabilities: Capabilities,
+    /// What keeps it back besides.
+    pub confinement: Confinement,
+    /// The kernel, where it is one of another architecture.
+    pub foreign: Option<Foreign>,
+    /// Whether this is a user namespace other than the machine's first.
+    pub user_namespace: bool,
+    /// Keys that root may have (`kernel.keys.root_maxkeys`).
+    pub root_keys: Option<u64>,
+    /// Bytes in them (`kernel.keys.root_maxbytes`).
+    pub root_key_bytes: Option<u64>,
+    /// Whether `AppArmor` profiles can be loaded; `None` where nobody asked.
+    pub apparmor: Option<Result<(), Obstacle>>,
     /// `RLIMIT_NOFILE`.
     pub open_files: Limit,
     /// `fs.nr_open`; `None` when it cannot be read.
@@ -54,6 +70,8 @@ pub struct Facts {
     pub data_root: Storage,
     /// [`Wants::containerd_root`].
     pub containerd_root: Storage,
+    /// What can be done with layers in these two, where a daemon of ours keeps any.
+    pub layers: Option<Layers>,
     /// Databases of dockerd and containerd in their data folders that a running one has locked.
     pub locked: Vec<PathBuf>,
     /// Pid files below [`Wants::pid_dirs`].
@@ -83,16 +101,23 @@ impl Facts {
             let wishes = wants.firewall.as_ref().filter(|_| super::firewall::makes_rules(&wants.told));
             wishes.map(|wishes| firewall::look(roots, wishes.choice, &wishes.path))
         };
-        // The kernel takes as long for the trial of the packet filters as everything else here does.
+        let try_layers = || {
+            let wishes = wants.layers.as_ref().filter(|_| wants.daemon)?;
+            let matters = |found: &Layers| super::layers::asks_for_engine(found, wishes, wants);
+            Some(layers::look(roots, &wants.data_root, &wants.containerd_root, &wishes.path, matters))
+        };
+        // The kernel takes as long for each of these trials as everything else here does.
         std::thread::scope(|scope| {
             let trial = std::thread::Builder::new().name("firewall".to_owned()).spawn_scoped(scope, look);
+            let layers = std::thread::Builder::new().name("layers".to_owned()).spawn_scoped(scope, try_layers);
             let rest = Self::gather_rest(roots, wants, container);
             let firewall = trial.map_or_else(|_| look(), |trial| trial.join().unwrap_or_else(|_| look()));
-            rest.map(|rest| Self { firewall, ..rest })
+            let layers = layers.map_or_else(|_| try_layers(), |trial| trial.join().unwrap_or_else(|_| try_layers()));
+            rest.map(|rest| Self { layers, firewall, ..rest })
         })
     }
 
-    /// All but the packet filters.
+    /// All but the packet filters and the layers.
     fn gather_rest(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
         let mounts = mountinfo::own(roots)?;
         let cgroup = cgroup::look(roots, &mounts)?;
@@ -119,6 +144,12 @@ impl Facts {
             network_defaults,
             cgroup,
             capabilities: capabilities::own(roots)?,
+            confinement: confinement::look(roots),
+            foreign: if wants.daemon { machine::look(roots) } else { None },
+            user_namespace: overlay::in_user_namespace(roots),
+            root_keys: limits::setting(roots, "kernel/keys/root_maxkeys"),
+            root_key_bytes: limits::setting(roots, "kernel/keys/root_maxbytes"),
+            apparmor: (wants.apparmor != ApparmorWish::Off).then(|| apparmor::look(roots)),
             open_files: limits::open_files(roots)?,
             open_files_ceiling: limits::open_files_ceiling(roots).ok(),
             container,
@@ -126,6 +157,7 @@ impl Facts {
             run_dir: look(&wants.run_dir),
             data_root: look(&wants.data_root),
             containerd_root: look(&wants.containerd_root),
+            layers: None,
             locked,
             pid_files,
             tls: wants.tls.as_ref().map(|wishes| TlsFacts {

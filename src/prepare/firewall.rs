@@ -38,6 +38,9 @@ pub fn choose(found: &Firewall) -> (Option<Filter>, &'static str) {
 
 /// The steps, where dockerd makes rules by iptables.
 pub fn steps(found: &Firewall, wants: &Wants) -> Vec<Step> {
+    if found.gvisor {
+        return gvisor(&wants.told);
+    }
     let (filter, reason) = choose(found);
     let step = Step::nothing("firewall", "packet filter", describe(found), reason);
     if found.programs.iptables.is_none() {
@@ -66,6 +69,27 @@ pub fn steps(found: &Firewall, wants: &Wants) -> Vec<Step> {
 
 const MODULES: &str = "load the modules on the machine (modprobe nft_compat xt_addrtype xt_MASQUERADE xt_conntrack), or pass \
     --iptables=false; an engine from 29 on can do without iptables: --firewall-backend=nftables";
+
+/// dockerd starts there only when it makes no rules (issues 9917 and 12145 of google/gvisor, and gVisor's own guide to Docker).
+fn gvisor(told: &Told) -> Vec<Step> {
+    let reason = "dockerd does not start where it cannot make its rules";
+    let off = |id: &str, key: &str| {
+        let step = Step::nothing(id, "packet filter of gVisor", "the kernel is gVisor's", reason);
+        let set = Action::SetDaemonOption { key: key.into(), value: false.into() };
+        if told.sets(key) { step } else { step.does(set) }
+    };
+    let said = Step::nothing(
+        "firewall.gvisor",
+        "way out of nested containers",
+        "the kernel is gVisor's",
+        "it should be known",
+    );
+    let message = "gVisor has no packet filter that dockerd can use, so it makes no rules: nested containers have no way out, and no \
+                   published ports, until addresses are translated by hand";
+    let hint = "in the sandbox: echo 1 >/proc/sys/net/ipv4/ip_forward; iptables-legacy -t nat -A POSTROUTING -o eth0 -p tcp -j SNAT \
+                --to-source ADDRESS, and the same for udp; the sandbox needs --net-raw";
+    vec![off("firewall", "iptables"), off("firewall.ip6", "ip6tables"), said.warns(message).hint(hint)]
+}
 
 /// Whether dockerd will run iptables.
 pub fn makes_rules(told: &Told) -> bool {
@@ -160,7 +184,7 @@ mod tests {
 
     fn found(choice: Choice, nft: Option<Trial>, legacy: Option<Trial>, legacy_rules: bool) -> Firewall {
         let programs = Programs { iptables: Some("/usr/sbin/iptables".into()), legacy: None, folder: true };
-        Firewall { choice, nft, legacy, legacy_rules, programs, path: "/usr/sbin:/bin".into() }
+        Firewall { choice, nft, legacy, legacy_rules, gvisor: false, programs, path: "/usr/sbin:/bin".into() }
     }
 
     #[rstest]
@@ -238,6 +262,20 @@ mod tests {
             || message.contains("no nat chain")),
             "{none:?}"
         );
+    }
+
+    #[test]
+    fn in_gvisor_dockerd_makes_no_rules_and_that_is_said() {
+        let mut sandbox = found(Choice::Any, None, None, false);
+        sandbox.gvisor = true;
+        sandbox.programs.iptables = None;
+        let steps = steps(&sandbox, &Wants::default());
+        let set: Vec<String> = steps.iter().map(|step| step.action.describe()).collect();
+        assert_eq!(set[..2], ["configure dockerd with iptables=false", "configure dockerd with ip6tables=false"]);
+        assert!(matches!(&steps[2].action, Action::Warn { message } if message.contains("no way out")), "{steps:?}");
+        assert!(steps[2].hint.as_ref().is_some_and(|hint| hint.contains("SNAT") && hint.contains("ip_forward")));
+        let told = Told::new([("iptables".to_owned(), true.into())]);
+        assert_eq!(super::steps(&sandbox, &Wants { told, ..Wants::default() })[0].action, Action::Nothing);
     }
 
     #[test]

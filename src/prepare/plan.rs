@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::facts::Facts;
 use super::wants::Wants;
 use super::{
-    cgroups, dirs, env, firewall, network, pidfiles, privilege, propagation, rlimits, securityfs, tls, tmp, v2,
+    cgroups, dirs, env, firewall, keys, layers, machine, network, pidfiles, privilege, procsys, propagation, rlimits,
+    securityfs, tls, tmp, v2,
 };
 
 /// Schema name of a serialised [`Plan`]; changes when a field changes its meaning.
@@ -260,13 +261,17 @@ impl Plan {
 /// Decides what is to be done.
 pub fn plan(facts: &Facts, wants: &Wants) -> Plan {
     let steps = [
+        machine::steps(facts, wants),
         privilege::steps(facts, wants),
-        env::steps(facts),
+        env::steps(facts, wants),
+        procsys::steps(facts, wants),
         facts.tls.iter().zip(&wants.tls).map(|(facts, wishes)| tls::step::step(facts, wishes)).collect(),
         rlimits::steps(facts, wants),
+        keys::steps(facts, wants),
         facts.firewall.iter().flat_map(|found| firewall::steps(found, wants)).collect(),
         facts.network.iter().flat_map(|found| network::steps(found, facts.network_defaults, wants)).collect(),
         dirs::steps(facts, wants),
+        layers::steps(facts, wants),
         pidfiles::steps(facts, wants),
         cgroups::steps(facts, wants),
         if wants.rootless { Vec::new() } else { securityfs::steps(facts) },

@@ -67,6 +67,36 @@ impl std::str::FromStr for CgroupNamespace {
     }
 }
 
+/// Whether nested containers get an `AppArmor` profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApparmorWish {
+    /// None, as in the official image.
+    #[default]
+    Off,
+    /// Where a profile can be loaded.
+    Auto,
+    /// Always: the preparation fails where none can be loaded.
+    On,
+}
+
+impl ApparmorWish {
+    /// The names that the command line and the configuration use.
+    pub const NAMES: [&'static str; 3] = ["off", "auto", "on"];
+}
+
+impl std::str::FromStr for ApparmorWish {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            _ => Err(format!("unknown value {name:?}: one of {} is expected", Self::NAMES.join(", "))),
+        }
+    }
+}
+
 /// What the operator already told dockerd, by flag or in daemon.json. A decision of the preparation gives way to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told(BTreeMap<String, Value>);
@@ -99,6 +129,8 @@ pub struct Wants {
     pub tmp: TmpWish,
     /// What to do about the machine's cgroup namespace.
     pub cgroup_namespace: CgroupNamespace,
+    /// Whether nested containers get an `AppArmor` profile.
+    pub apparmor: ApparmorWish,
     /// The daemon's data folder (`--data-root`).
     pub data_root: PathBuf,
     /// The data folder of our containerd (`--root`).
@@ -122,6 +154,8 @@ pub struct Wants {
     pub firewall: Option<FirewallWishes>,
     /// What nested networks are to be like; `None` where no daemon of ours makes any.
     pub network: Option<NetworkWishes>,
+    /// What the layers of images may be kept with; `None` where no daemon of ours keeps any.
+    pub layers: Option<LayerWishes>,
     /// What dockerd is told already.
     pub told: Told,
 }
@@ -131,6 +165,15 @@ pub struct Wants {
 pub struct NetworkWishes {
     /// Largest packet, bytes; `None` for what the way out allows.
     pub mtu: Option<u32>,
+    /// `PATH` of the daemon.
+    pub path: OsString,
+}
+
+/// What the choice of the storage driver depends on, besides what dockerd is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerWishes {
+    /// `DOCKER_DRIVER`, which dockerd reads itself.
+    pub driver: Option<String>,
     /// `PATH` of the daemon.
     pub path: OsString,
 }
@@ -150,6 +193,7 @@ impl Default for Wants {
             daemon: true,
             tmp: TmpWish::Auto,
             cgroup_namespace: CgroupNamespace::Own,
+            apparmor: ApparmorWish::Off,
             data_root: "/var/lib/docker".into(),
             containerd_root: "/var/lib/containerd".into(),
             run_dir: "/run/dindctl".into(),
@@ -161,6 +205,7 @@ impl Default for Wants {
             tls: None,
             firewall: None,
             network: None,
+            layers: None,
             told: Told::default(),
         }
     }

@@ -8,15 +8,26 @@ use caps::Capability;
 
 use super::{ProbeError, Roots, read};
 
-/// What dockerd, containerd and runc need to start a container with a network (capabilities(7)); `docker run`
-/// gives all of them with `--privileged` only.
-pub const NEEDED: [Capability; 6] = [
+/// What dockerd, containerd and runc need to start a container with a network (capabilities(7)). `docker run` gives the first two
+/// with `--privileged` only; the others are those that Docker gives every container, and runc can give nobody what it has
+/// not itself ("unable to apply caps").
+pub const NEEDED: [Capability; 16] = [
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_MKNOD,
     Capability::CAP_SYS_CHROOT,
     Capability::CAP_SETUID,
     Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_KILL,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_AUDIT_WRITE,
 ];
 
 /// The effective and the bounding set.

@@ -3,12 +3,12 @@ What the engine that is installed can be told.
 */
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
@@ -85,8 +85,30 @@ fn answer(program: &Path, argument: &str, limit: Duration) -> Option<String> {
     text
 }
 
+/// Gives a program a text to read; an error is the last line of what it says, or how it ended.
+pub fn feed(program: &Path, arguments: &[&str], text: &str, limit: Duration) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", program.display());
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(told)?;
+    // A pipe holds more than any text of ours; one that nobody reads any more is told by how the program ends.
+    let _ = child.stdin.take().map(|mut input| input.write_all(text.as_bytes()));
+    let said = child.stderr.take().and_then(|answer| read_within(answer, limit));
+    if said.is_none() {
+        // It does not end by itself.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(told)?;
+    let Some(said) = said else { return Err(format!("{} did not end in {limit:?}", program.display())) };
+    if status.success() {
+        return Ok(());
+    }
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
+    Err(last.unwrap_or_else(|| format!("{} ended with {status}", program.display())))
+}
+
 /// Everything up to the end of the stream. A program that the asked one leaves behind may hold it open for ever.
-fn read_within(mut answer: ChildStdout, limit: Duration) -> Option<String> {
+fn read_within(mut answer: impl Read + AsFd, limit: Duration) -> Option<String> {
     let begun = Instant::now();
     let mut text = Vec::new();
     let mut part = [0; 16 * 1024];
@@ -126,7 +148,7 @@ mod tests {
     #[test]
     fn a_name_is_found_across_two_pieces() {
         let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, b"0123456789abcdefghij").unwrap();
+        Write::write_all(&mut file, b"0123456789abcdefghij").unwrap();
         for piece in 5..25 {
             let find = |bytes: &[u8], end| contains(&file, 0..end, piece, bytes);
             assert_eq!(find(b"9abc", 20), Some(true), "pieces of {piece}");
@@ -136,6 +158,17 @@ mod tests {
         }
         assert_eq!(contains(&file, 0..20, 4, b"none"), None);
         assert_eq!(contains(&file, 0..21, 5, b"none"), None);
+    }
+
+    #[test]
+    fn a_program_that_is_fed_tells_what_is_wrong_and_is_not_waited_for_for_ever() {
+        let shell = |script: &str, limit| feed(Path::new("/bin/sh"), &["-c", script], "profile x {}\n", limit);
+        let long = Duration::from_secs(10);
+        assert_eq!(shell("read -r word rest; test $word = profile", long), Ok(()));
+        assert_eq!(shell("echo one >&2; echo two >&2; exit 3", long), Err("two".into()));
+        assert!(shell("exit 3", long).unwrap_err().ends_with("exit status: 3"));
+        assert!(shell("exec sleep 60", Duration::from_millis(50)).unwrap_err().contains("did not end in 50ms"));
+        assert!(feed(Path::new("/nonexistent"), &[], "", long).unwrap_err().starts_with("/nonexistent: "));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::{Roots, read};
+use super::{Roots, host, read};
 use crate::sys::module;
 use crate::sys::nfnetlink::{Attributes, Batch, Chain, Filters, Refused, expression};
 use crate::sys::spawn::find_program;
@@ -75,6 +75,8 @@ pub struct Firewall {
     pub legacy: Option<Trial>,
     /// Whether the older filter has rules in this network namespace.
     pub legacy_rules: bool,
+    /// Whether the kernel is gVisor's, which has no filter that dockerd could use and is not asked.
+    pub gvisor: bool,
     /// The programs.
     pub programs: Programs,
     /// `PATH`, in which they were looked for.
@@ -97,13 +99,19 @@ const PARTS: [&str; 7] = [
 
 /// Tries what has to be tried.
 pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
+    let gvisor = host::is_gvisor(roots);
+    // What dockerd asks modprobe for, and finds in few containers: the filter of what crosses a bridge.
+    if !gvisor && !roots.proc.join("sys/net/bridge").exists() {
+        let _ = module::request("br_netfilter");
+    }
     let legacy_rules = has_legacy_rules(roots);
-    let nft = (choice != Choice::Legacy).then(|| {
+    let nft = (!gvisor && choice != Choice::Legacy).then(|| {
         let first = nft();
         if first.v4.is_ok() { first } else { after(&["nf_tables", "nft_compat"], nft) }
     });
     let nft_works = nft.is_some_and(|trial| trial.v4.is_ok());
-    let legacy = (choice == Choice::Legacy || legacy_rules || (choice == Choice::Any && !nft_works)).then(|| {
+    let older = choice == Choice::Legacy || legacy_rules || (choice == Choice::Any && !nft_works);
+    let legacy = (!gvisor && older).then(|| {
         let first = legacy();
         if first.v4.is_ok() {
             first
@@ -117,7 +125,7 @@ pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
         legacy: find("iptables-legacy"),
         folder: roots.resolve(&Path::new(LEGACY_FOLDER).join("iptables")).exists(),
     };
-    Firewall { choice, nft, legacy, legacy_rules, programs, path: path.to_string_lossy().into_owned() }
+    Firewall { choice, nft, legacy, legacy_rules, gvisor, programs, path: path.to_string_lossy().into_owned() }
 }
 
 /// Once more, when the modules have been asked for. What they are for shows in the trial.

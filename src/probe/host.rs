@@ -176,11 +176,21 @@ fn machine(roots: &Roots) -> Option<(Kind, String)> {
     Some((Kind::VirtualMachine, evidence))
 }
 
+/// Whether the kernel is gVisor's.
+pub fn is_gvisor(roots: &Roots) -> bool {
+    let text = |path: &str| read(&roots.proc.join(path)).unwrap_or_default();
+    says_gvisor(&text("sys/kernel/osrelease"), &text("version"))
+}
+
+/// gVisor shows every program this build date (pkg/sentry/kernel/version.go).
+fn says_gvisor(kernel: &str, version: &str) -> bool {
+    kernel.contains("gvisor") || version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016")
+}
+
 /// What made the machine, by the name of its kernel or the files it leaves there.
 fn product(kernel: &str, version: &str, file: &impl Fn(&str) -> Option<String>) -> Option<(Kind, String)> {
     let release = |kind| Some((kind, format!("the kernel is {kernel}")));
-    // gVisor shows every program this build date (pkg/sentry/kernel/version.go).
-    if kernel.contains("gvisor") || version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016") {
+    if says_gvisor(kernel, version) {
         return Some((Kind::Gvisor, format!("the kernel says {:?}", version.trim())));
     }
     if kernel.contains("orbstack") {

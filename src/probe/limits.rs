@@ -30,6 +30,11 @@ pub fn open_files_ceiling(roots: &Roots) -> Result<u64, ProbeError> {
     text.trim().parse().map_err(|_| ProbeError::Parse { path, what: "a number is expected", line: text })
 }
 
+/// A number below `/proc/sys`; `None` where it is not there or cannot be read.
+pub fn setting(roots: &Roots, name: &str) -> Option<u64> {
+    read(&roots.proc.join("sys").join(name)).ok()?.trim().parse().ok()
+}
+
 /// Reads one limit from a `limits` file (proc(5)); `path` is for errors.
 pub fn parse(text: &str, name: &str, path: &Path) -> Result<Limit, ProbeError> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));

@@ -6,18 +6,23 @@ that whoever decides on it needs no system at all.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod certificates;
 pub mod cgroup;
 pub mod cgroup_path;
+pub mod confinement;
 pub mod controllers;
 pub mod engine;
 pub mod firewall;
 pub mod host;
+pub mod layers;
 pub mod limits;
+pub mod machine;
 pub mod mountinfo;
 pub mod names;
 pub mod network;
+pub mod overlay;
 pub mod process;
 pub mod rootless;
 pub mod storage;

@@ -77,6 +77,13 @@ fn free(folder: &Path) -> Option<Free> {
     Some(Free { bytes, inodes })
 }
 
+/// Whether the folder, or the nearest one above it that is there, lies on an overlay file system.
+pub fn on_overlay(folder: &Path) -> bool {
+    let nearest = folder.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
+    nix::sys::statfs::statfs(nearest)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC)
+}
+
 /// Whether another process holds a `flock(2)` on the file. The lock is tried and given back at once; a file that is
 /// not there, or may not be opened, counts as free.
 pub fn locked(file: &Path) -> bool {

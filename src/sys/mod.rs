@@ -8,10 +8,12 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 pub mod background;
 pub mod file;
 pub mod fsuser;
+pub mod keyring;
 pub mod memory;
 pub mod module;
 pub mod mount;
 pub mod nfnetlink;
+pub mod overlay;
 pub mod readiness;
 pub mod signal;
 pub mod spawn;

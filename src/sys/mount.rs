@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use nix::sched::{CloneFlags, unshare};
 
 /// Mounts a new file system of type `fstype` on `target`.
 pub fn mount(source: &str, target: &Path, fstype: &str, options: &[String], data: &str) -> Result<(), Errno> {
@@ -30,6 +31,24 @@ pub fn detach(target: &Path) -> Result<(), Errno> {
 /// Makes the mount at `target` and all below it shared: later mounts reach the namespaces that copy it.
 pub fn make_shared_recursively(target: &Path) -> Result<(), Errno> {
     nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
+}
+
+/// Runs `act` in a thread with a mount namespace of its own: what it mounts nobody else sees, and it goes with the thread.
+pub fn privately<T: Send>(act: impl FnOnce() -> T + Send) -> Result<T, Errno> {
+    let run = || {
+        leave_namespace()?;
+        Ok(act())
+    };
+    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, run) {
+        Ok(thread) => thread.join().unwrap_or(Err(Errno::EFAULT)),
+        Err(error) => Err(super::file::errno(&error)),
+    })
+}
+
+/// Moves the calling thread to a copy of its mount namespace, from which nothing reaches the one that it was.
+pub fn leave_namespace() -> Result<(), Errno> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
 }
 
 /// The flags for options written as `mountinfo` and mount(8) write them; unknown ones have no flag.

@@ -17,6 +17,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("firewall::nft_by_word", nft_by_word),
     ("firewall::an_explicit_dockerd_has_the_choice_as_well", an_explicit_dockerd_has_the_choice_as_well),
     ("firewall::none_where_none_is_wanted", none_where_none_is_wanted),
+    ("firewall::modprobe_asks_the_kernel", modprobe_asks_the_kernel),
 ];
 
 const IMAGE: &str = "debian:trixie-slim";
@@ -91,6 +92,20 @@ fn an_explicit_dockerd_has_the_choice_as_well() -> Result<(), Failed> {
     dind.wait_healthy(Duration::from_secs(60));
     assert!(version(&dind).iter().all(|line| line.ends_with("(legacy)")), "{}", dind.logs());
     assert!(dind.sh("iptables-legacy-save -t nat").ok().contains("MASQUERADE"));
+    Ok(())
+}
+
+fn modprobe_asks_the_kernel() -> Result<(), Failed> {
+    let dind = dind(&[]);
+    let which = dind.sh("readlink -f $(command -v modprobe)").ok();
+    assert_eq!(which, "/usr/local/bin/dindctl");
+    // What is there needs nothing, wherever the machine's module files are.
+    let there = dind.sh("ls /sys/module | head -n 1").ok();
+    assert_eq!(dind.exec(&["modprobe", "-va", &there]).code, 0, "{there}");
+    let absent = dind.exec(&["modprobe", "-va", "dindctl_none"]);
+    assert!(absent.code != 0 && absent.err.contains("dindctl_none"), "{absent:?}");
+    // Those that dockerd asks for are no failure of its start.
+    assert!(!dind.logs().contains("level=error"), "{}", dind.logs());
     Ok(())
 }
 

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use dindctl::prepare::sockets::{SocketWishes, bind, parse};
 use dindctl::prepare::{Action, Applied, Facts, Linux, Plan, TmpWish, Wants, apply, plan};
 use dindctl::probe::Roots;
+use dindctl::probe::layers::Fuse;
+use dindctl::probe::overlay::{self, Problem};
+use dindctl::sys::overlay::Way;
 use libtest_mimic::{Failed, Trial};
 use nix::mount::MsFlags;
 
@@ -40,6 +43,19 @@ const CASES: &[Case] = &[
     Case { name: "read_only_tmp_is_covered", namespaces: MOUNTS, lacks: nothing, body: read_only_tmp_is_covered },
     Case { name: "securityfs_is_mounted", namespaces: MOUNTS, lacks: securityfs, body: securityfs_is_mounted },
     Case { name: "read_only_v1_is_remounted", namespaces: MOUNTS, lacks: v1, body: read_only_v1_is_remounted },
+    Case {
+        name: "overlay_is_tried_and_leaves_nothing",
+        namespaces: MOUNTS,
+        lacks: overlay,
+        body: overlay_is_tried_and_leaves_nothing,
+    },
+    Case { name: "overlay_on_overlay_is_told", namespaces: MOUNTS, lacks: overlay, body: overlay_on_overlay_is_told },
+    Case {
+        name: "overlay_in_a_user_namespace",
+        namespaces: &["--user", "--map-root-user", "--mount"],
+        lacks: users_overlay,
+        body: overlay_in_a_user_namespace,
+    },
     Case { name: "open_files_are_raised", namespaces: MOUNTS, lacks: nothing, body: open_files_are_raised },
     Case { name: "processes_are_evacuated", namespaces: CONTAINER, lacks: v2, body: processes_are_evacuated },
     Case { name: "threaded_group_is_left", namespaces: CONTAINER, lacks: v2, body: threaded_group_is_left },
@@ -92,6 +108,22 @@ fn securityfs() -> Option<String> {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let known = known.lines().any(|line| line.ends_with("\tsecurityfs"));
     (!known || !Path::new("/sys/kernel/security").is_dir()).then(|| "the kernel has no securityfs".into())
+}
+
+fn overlay() -> Option<String> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    (!known.lines().any(|line| line.ends_with("\toverlay"))).then(|| "the kernel has no overlay".into())
+}
+
+fn users_overlay() -> Option<String> {
+    let tried = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return Some("no user namespaces here".into());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let version = (numbers.next()?, numbers.next()?);
+    overlay().or_else(|| (version < (5, 11)).then(|| format!("kernel {} is before 5.11", release.trim())))
 }
 
 fn v1() -> Option<String> {
@@ -255,6 +287,65 @@ fn read_only_v1_is_remounted() {
     fs::remove_dir(&group).expect("and its end");
     let options = facts(&wants()).mounts.into_iter().rev().find(|it| it.point == point).expect("the mount").options;
     assert!(["rw", "nosuid", "noexec"].iter().all(|flag| options.iter().any(|it| it == flag)), "{options:?}");
+}
+
+fn mount_table() -> String {
+    fs::read_to_string("/proc/self/mountinfo").expect("mountinfo")
+}
+
+/// A file system that carries an overlay, whatever the test itself runs on.
+fn carrier() -> &'static Path {
+    mount("tmpfs", "/tmp", "tmpfs", MsFlags::empty());
+    let carrier = Path::new("/tmp/carrier: of, a\\path");
+    fs::create_dir(carrier).expect("a folder");
+    carrier
+}
+
+fn overlay_is_tried_and_leaves_nothing() {
+    let carrier = carrier();
+    let before = mount_table();
+    assert_eq!(overlay::look(carrier, false), Ok(()));
+    assert_eq!(fs::read_dir(carrier).expect("the folder").count(), 0, "the trial has left something");
+    for (name, way) in [("a", Way::Detached), ("b", Way::Namespace { at: "at" })] {
+        let place = carrier.join(name);
+        fs::create_dir(&place).expect("a folder");
+        assert_eq!(overlay::attempt(&place, false, way), Ok(()), "{way:?}");
+        // It was really there: the kernel has made its own folder, and one for an overlay that writes nothing down.
+        assert!(place.join("w0/work").is_dir() && place.join("w0/work/incompat/volatile").is_dir(), "{way:?}");
+        assert_eq!(fs::read_dir(place.join("u")).expect("the upper folder").count(), 0, "{way:?}");
+    }
+    assert_eq!(mount_table(), before);
+}
+
+fn overlay_on_overlay_is_told() {
+    let carrier = carrier();
+    for name in ["l", "u", "w", "m"] {
+        fs::create_dir(Path::new("/tmp").join(name)).expect("a folder");
+    }
+    let data = Some("lowerdir=/tmp/l,upperdir=/tmp/u,workdir=/tmp/w");
+    nix::mount::mount(Some("overlay"), "/tmp/m", Some("overlay"), MsFlags::empty(), data).expect("an overlay");
+    let stacked = Err(Problem::Mount(nix::errno::Errno::EINVAL));
+    assert_eq!(overlay::look(Path::new("/tmp/m"), false), stacked);
+    assert_eq!(fs::read_dir("/tmp/m").expect("the folder").count(), 0);
+    let place = Path::new("/tmp/m/place");
+    fs::create_dir(place).expect("a folder");
+    assert_eq!(overlay::attempt(place, false, Way::Namespace { at: "at" }), stacked);
+    // Each root on its own: this one is no overlay.
+    let layers = |data: &Path, containerd: &Path| {
+        dindctl::probe::layers::look(&Roots::system(), data, containerd, OsStr::new("/none"), |_| false)
+    };
+    let found = layers(Path::new("/tmp/m/docker"), carrier);
+    assert_eq!((found.data_root, found.containerd_root), (stacked, Ok(())));
+    assert_eq!(found.fuse, Some(Fuse::Missing));
+    assert!(dindctl::probe::storage::on_overlay(Path::new("/tmp/m/docker/x")));
+    assert!(!dindctl::probe::storage::on_overlay(carrier));
+}
+
+fn overlay_in_a_user_namespace() {
+    let carrier = carrier();
+    assert!(overlay::in_user_namespace(&Roots::system()));
+    assert_eq!(overlay::look(carrier, true), Ok(()));
+    assert_eq!(fs::read_dir(carrier).expect("the folder").count(), 0);
 }
 
 fn open_files_are_raised() {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use dindctl::prepare::{Facts, Plan, Wants, plan};
 use dindctl::probe::Roots;
+use dindctl::probe::layers::Fuse;
+use dindctl::probe::overlay::Problem;
 use dindctl::probe::storage::Free;
 
 /// `CapEff` of a privileged container, and of one that was started without.
@@ -125,11 +127,21 @@ impl FakeRoot {
         std::os::unix::fs::symlink(format!("/usr/bin/{exe}"), self.path(&format!("proc/{pid}/exe"))).unwrap();
     }
 
-    /// The facts, with free space that does not depend on the machine the test runs on.
+    /// The facts, with free space and trials of overlay that do not depend on the machine the test runs on.
     pub fn facts(&self, wants: &Wants) -> Facts {
         let mut facts = Facts::gather(&self.roots(), wants, None).unwrap();
         for storage in [&mut facts.data_root, &mut facts.containerd_root] {
             storage.free = Some(Free { bytes: 10 << 30, inodes: Some(65536) });
+        }
+        facts.confinement.keyctl = None;
+        if let Some(layers) = &mut facts.layers {
+            let tried = |fstype: &str| match fstype {
+                "overlay" => Err(Problem::Mount(nix::errno::Errno::EINVAL)),
+                _ => Ok(()),
+            };
+            layers.data_root = tried(&facts.data_root.fstype);
+            layers.containerd_root = tried(&facts.containerd_root.fstype);
+            layers.fuse = layers.data_root.is_err().then_some(Fuse::Missing);
         }
         facts
     }

@@ -3,7 +3,8 @@ Whole plans for the set-ups that containers meet.
 */
 use std::os::unix::fs::PermissionsExt;
 
-use dindctl::prepare::{Action, Plan, TmpWish, Wants, plan};
+use dindctl::prepare::{Action, ApparmorWish, LayerWishes, Plan, TmpWish, Told, Wants, plan};
+use dindctl::probe::apparmor::Obstacle;
 use dindctl::probe::storage::Free;
 
 use TmpWish::{Always, Auto, Never};
@@ -189,7 +190,8 @@ fn without_privileges_the_cause_is_one_sentence() {
         failure(&plan),
         (
             "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers",
-            "start this container with --privileged (compose: privileged: true)"
+            "start this container with --privileged (compose: privileged: true), or with the least that will do: \
+             --cap-add SYS_ADMIN --cap-add NET_ADMIN"
         )
     );
     let wants = Wants { daemon: false, ..Wants::default() };
@@ -197,6 +199,112 @@ fn without_privileges_the_cause_is_one_sentence() {
     assert_eq!(only_prepare.failures().count(), 0, "a preparation without a daemon only warns");
     assert!(matches!(action(&only_prepare, "privilege"), Action::Warn { .. }));
     assert!(only_prepare.step("run-dir").is_none(), "nor does it need folders");
+}
+
+/// As `docker run` without any option has it on a machine with `AppArmor`.
+#[test]
+fn without_privileges_everything_that_is_in_the_way_is_in_that_sentence() {
+    let mut root = FakeRoot::new();
+    root.mount("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime", "rw");
+    root.v2("/sys/fs/cgroup", "ro,nosuid", "/");
+    root.group("sys/fs/cgroup", Some("domain"), "cpu memory pids", "1\n");
+    root.file("proc/self/attr/current", "docker-default (enforce)\n");
+    root.capabilities(DEFAULT);
+    let wants = Wants::default();
+    let mut facts = root.facts(&wants);
+    facts.confinement.keyctl = Some(nix::errno::Errno::EPERM);
+    let refused = plan(&facts, &wants);
+    assert_eq!(
+        failure(&refused),
+        (
+            "this container lacks CAP_SYS_ADMIN and CAP_NET_ADMIN, which the engine needs to start containers; besides, \
+             seccomp forbids keyctl (EPERM), which runc needs; the AppArmor profile docker-default forbids mounts; \
+             /proc/sys and /sys/fs/cgroup are read-only, which CAP_SYS_ADMIN would mend",
+            "start this container with --privileged (compose: privileged: true), or with the least that will do: \
+             --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        )
+    );
+    assert_eq!(action(&refused, "proc.sys"), &Action::Nothing);
+    // Nothing that would have to be tried is judged.
+    let layers = Some(LayerWishes { driver: None, path: "/none".into() });
+    let wants = Wants { layers, data_root: "/data".into(), ..Wants::default() };
+    let refused = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&refused, "data-root.overlay"), &Action::Nothing);
+    assert!(refused.step("data-root.overlay").unwrap().found.contains("without CAP_SYS_ADMIN"));
+    let wants = Wants::default();
+    // With those options the rest is made to work.
+    root.capabilities("00000000a82435fb");
+    root.file("proc/self/attr/current", "unconfined\n");
+    let able = plan(&root.facts(&wants), &wants);
+    assert_eq!((able.failures().count(), action(&able, "privilege")), (0, &Action::Nothing));
+    assert!(
+        matches!(action(&able, "proc.sys"), Action::RemountReadWrite { target, .. } if target.ends_with("proc/sys"))
+    );
+    assert!(matches!(action(&able, "cgroup.v2.writable"), Action::RemountReadWrite { .. }));
+    // And what is still in the way is warned of.
+    let mut facts = root.facts(&wants);
+    facts.confinement.keyctl = Some(nix::errno::Errno::EPERM);
+    let Action::Warn { message } = action(&plan(&facts, &wants), "privilege").clone() else { panic!("{facts:?}") };
+    assert_eq!(message, "seccomp forbids keyctl (EPERM), which runc needs: no nested container will start");
+}
+
+#[test]
+fn few_keys_are_raised_by_the_machines_root_only() {
+    let root = private_v2();
+    root.file("proc/sys/kernel/keys/root_maxkeys", "200\n");
+    root.file("proc/sys/kernel/keys/root_maxbytes", "25000000\n");
+    let write = Action::Write { path: "/proc/sys/kernel/keys/root_maxkeys".into(), value: "1000000".into() };
+    assert_eq!(action(&root.plan(), "limit.keys"), &write);
+    assert!(root.plan().step("limit.keys.bytes").is_none(), "there is room for them");
+    root.file("proc/sys/kernel/keys/root_maxbytes", "20000\n");
+    assert!(matches!(action(&root.plan(), "limit.keys.bytes"), Action::Write { value, .. } if value == "25000000"));
+    root.file("proc/self/uid_map", "         0     100000      65536\n");
+    assert!(root.plan().step("limit.keys").is_none(), "a user namespace may not");
+    root.file("proc/self/uid_map", "         0          0 4294967295\n");
+    root.file("proc/sys/kernel/keys/root_maxkeys", "1000000\n");
+    assert!(root.plan().step("limit.keys").is_none(), "there are enough");
+}
+
+#[test]
+fn apparmor_is_given_to_nested_containers_by_choice_and_where_it_works() {
+    let root = private_v2();
+    let container = |wish: ApparmorWish, tried: Option<Result<(), Obstacle>>| {
+        let wants = Wants { apparmor: wish, ..Wants::default() };
+        let facts = dindctl::prepare::Facts { apparmor: tried, ..root.facts(&wants) };
+        action(&plan(&facts, &wants), "env.container").clone()
+    };
+    let set = |value: &str| Action::SetEnv { name: "container".into(), value: value.into() };
+    assert_eq!(container(ApparmorWish::Off, None), set("docker"));
+    assert_eq!(container(ApparmorWish::Auto, Some(Ok(()))), set(""));
+    assert_eq!(container(ApparmorWish::On, Some(Ok(()))), set(""));
+    assert_eq!(container(ApparmorWish::Auto, Some(Err(Obstacle::Parser))), set("docker"));
+    let Action::Fail { cause } = container(ApparmorWish::On, Some(Err(Obstacle::Parser))) else { panic!() };
+    assert_eq!(cause, "AppArmor was asked for (prepare.apparmor=on), and /sbin/apparmor_parser is not installed");
+    // Here no kernel is that of the fake root, and why not stands in the plan.
+    let wants = Wants { apparmor: ApparmorWish::Auto, ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants).step("env.container").unwrap().found.clone();
+    assert!(found.ends_with("no AppArmor for nested containers: the kernel has no AppArmor, or it is off"), "{found}");
+}
+
+#[test]
+fn an_emulated_container_is_refused_before_anything_is_changed() {
+    let root = private_v2();
+    let other = if std::env::consts::ARCH == "x86_64" { "aarch64" } else { "x86_64" };
+    root.file("proc/sys/kernel/arch", &format!("{other}\n"));
+    let refused = root.plan();
+    let (cause, hint) = failure(&refused);
+    assert!(
+        cause.ends_with(&format!("and the machine is {other}: Docker cannot run in an emulated container")),
+        "{cause}"
+    );
+    assert!(hint.contains("--platform"), "{hint}");
+    root.file("proc/cpuinfo", "vendor_id\t: VirtualApple\n");
+    assert!(matches!(action(&root.plan(), "host.machine"), Action::Warn { message } if message.contains("Rosetta")));
+    root.file("proc/sys/kernel/arch", &format!("{}\n", std::env::consts::ARCH));
+    assert!(root.plan().step("host.machine").is_none());
+    let wants = Wants { daemon: false, ..Wants::default() };
+    root.file("proc/sys/kernel/arch", &format!("{other}\n"));
+    assert_eq!(plan(&root.facts(&wants), &wants).failures().count(), 0, "other programs may run well");
 }
 
 #[test]
@@ -367,11 +475,28 @@ fn a_second_daemon_on_the_same_data_is_found_by_its_lock() {
 fn overlay_below_the_data_root_is_warned_of_even_when_it_is_not_there_yet() {
     let mut root = FakeRoot::new();
     root.v1("rw");
-    let wants = Wants { data_root: "/data/docker".into(), ..Wants::default() };
+    let layers = Some(LayerWishes { driver: None, path: "/usr/bin".into() });
+    let wants = Wants { data_root: "/data/docker".into(), layers, ..Wants::default() };
     let plan = plan(&root.facts(&wants), &wants);
     assert!(matches!(action(&plan, "data-root"), Action::CreateDir { mode: 0o711, .. }));
     assert!(matches!(action(&plan, "data-root.overlay"), Action::Warn { .. }));
     assert!(plan.step("containerd-root.overlay").is_none());
+}
+
+#[test]
+fn earlier_drivers_and_contradictions_are_found_in_the_data_root_and_in_what_dockerd_is_told() {
+    let root = private_v2();
+    root.file("var/lib/docker/vfs/dir/x", "");
+    let layers = |driver: Option<&str>| Some(LayerWishes { driver: driver.map(str::to_owned), path: "/none".into() });
+    let wants = Wants { layers: layers(None), ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants);
+    assert_eq!(action(&found, "data-root.overlay"), &Action::Nothing);
+    let Action::Warn { message } = action(&found, "data-root.driver") else { panic!("{found:#?}") };
+    assert!(message.contains("images of vfs"), "{message}");
+    let told = Told::new([("features".to_owned(), serde_json::json!({"containerd-snapshotter": true}))]);
+    let wants = Wants { layers: layers(Some("overlay2")), told, ..Wants::default() };
+    let found = plan(&root.facts(&wants), &wants);
+    assert!(failure(&found).0.starts_with("DOCKER_DRIVER asks for the storage driver overlay2"), "{found:#?}");
 }
 
 #[test]

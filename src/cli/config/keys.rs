@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::engine::settings;
 use crate::exec::egress;
 use crate::init::policy::Restart;
+use crate::prepare::ApparmorWish;
 use crate::prepare::tls::KeyKind;
 
 /// One setting.
@@ -189,6 +190,13 @@ pub const KEYS: &[Key] = &[
         "own",
         "where the cgroup namespace is the host's: own (make one) or keep (tell dockerd a cgroup-parent)",
         |value| one_of(value, &["own", "keep"]),
+    ),
+    key(
+        "prepare.apparmor",
+        "DINDCTL_APPARMOR",
+        "off",
+        "AppArmor profiles of nested containers: off (as the official image), auto (where one can be loaded for trial) or on",
+        |value| one_of(value, &ApparmorWish::NAMES),
     ),
     key("exec.memory", "DINDCTL_EXEC_MEMORY", "512m", "memory and swap together of a sandbox", any),
     key("exec.cpus", "DINDCTL_EXEC_CPUS", "1", "CPUs of a sandbox", any),

@@ -192,6 +192,7 @@ fn know(launch: &Launch<'_>, daemon: &Daemon, place: Place) -> Result<Known, Fai
         wants.tls = tls_wishes(launch, &arguments, &file)?;
     }
     wants.firewall = Some(preparation::firewall_wishes(&launch.environment));
+    wants.layers = Some(preparation::layer_wishes(&launch.environment));
     wants.network = Some(preparation::network_wishes(launch.config, &launch.environment));
     Ok(Known { arguments, file, settings, wants })
 }
