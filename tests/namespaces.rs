@@ -3,6 +3,8 @@
 
 #[path = "namespaces/agent.rs"]
 mod agent;
+#[path = "namespaces/dialects.rs"]
+mod dialects;
 #[path = "namespaces/driver.rs"]
 mod driver;
 #[path = "namespaces/firewall.rs"]
@@ -27,6 +29,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         agent::trials(),
+        dialects::trials(),
         firewall::trials(),
         identity::trials(),
         supervision::trials(),
