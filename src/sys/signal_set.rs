@@ -9,6 +9,7 @@ the calls here go to the kernel directly.
 
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -110,9 +111,13 @@ pub fn take(set: SignalSet) -> Result<Taken, Errno> {
     }
 }
 
-/// The same without waiting; `None` when there is no such signal.
-pub fn take_now(set: SignalSet) -> Result<Option<Taken>, Errno> {
-    match timed(set, Some(libc::timespec { tv_sec: 0, tv_nsec: 0 })) {
+/// The same for a limited time, which may be none at all; `None` when no such signal came.
+pub fn take_within(set: SignalSet, limit: Duration) -> Result<Option<Taken>, Errno> {
+    let limit = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    };
+    match timed(set, Some(limit)) {
         Ok(taken) => Ok(Some(taken)),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
         Err(errno) => Err(errno),
@@ -180,7 +185,8 @@ mod tests {
             // SAFETY: no memory is passed.
             assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), number) }, 0);
         }
-        let taken: Vec<i32> = std::iter::from_fn(|| take_now(set).unwrap()).map(|taken| taken.number).collect();
+        let taken: Vec<i32> =
+            std::iter::from_fn(|| take_within(set, Duration::ZERO).unwrap()).map(|taken| taken.number).collect();
         assert_eq!(taken, [first, first, first, second]);
         assert_eq!(block(before).unwrap(), set);
     }

@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use dindctl::init::sweep::{descendants, processes};
 use dindctl::sys::signal::send;
@@ -22,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         trial("plain_init_is_a_subreaper_elsewhere_and_holds_on_to_nothing", namespaces, elsewhere),
         trial("plain_init_hands_sockets_on", namespaces, sockets),
         trial("plain_init_explains_a_missing_program", namespaces, missing_program),
+        trial("plain_init_is_never_woken_once_all_is_quiet", namespaces, idle),
         trial("tini_needs_no_dashes_before_a_program_with_options", namespaces, no_dashes),
         trial("tini_ends_though_its_caller_ignores_sigchld", namespaces, ignored_sigchld),
         trial("tini_does_not_pass_its_own_broken_pipe_on", namespaces, broken_pipe),
@@ -159,6 +161,23 @@ fn sockets() -> Outcome {
                   LISTEN_PID=99 ./dindctl init sh -c 'echo $LISTEN_PID'";
     let (text, _) = below(script)?;
     ensure(text == "1\n99\n", || text)
+}
+
+fn idle() -> Outcome {
+    let mut plain = Plain::start(&[], "echo up > $DIR/up; exec sleep 1000")?;
+    plain.until("up", "up")?;
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", plain.init)).unwrap_or_default();
+        status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The last thing it does is to give memory back, a second after the start.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = switches();
+    std::thread::sleep(Duration::from_secs(3));
+    ensure(before.len() == 2 && before == switches(), || format!("{before:?}, then {:?}", switches()))?;
+    send(plain.init, libc::SIGTERM)?;
+    let code = plain.code()?;
+    ensure(code == Some(143), || format!("{code:?}"))
 }
 
 fn missing_program() -> Outcome {

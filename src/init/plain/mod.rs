@@ -11,6 +11,8 @@ pub mod event;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -22,8 +24,9 @@ use self::answer::{Answer, Answers};
 use super::reaper::harvest_children;
 use crate::sys::descriptors::close_from;
 use crate::sys::inheritance::Inheritance;
+use crate::sys::memory::release_text;
 use crate::sys::signal::{send, send_to_group};
-use crate::sys::signal_set::{SignalSet, Taken, block, set_ignored, take, take_now};
+use crate::sys::signal_set::{SignalSet, Taken, block, set_ignored, take, take_within};
 use crate::sys::spawn::Step;
 use crate::sys::spawn::heir::{Birth, Heir, start};
 use crate::sys::terminal::leave_terminal;
@@ -204,12 +207,12 @@ fn part(options: &PlainOptions, teller: &mut dyn Teller) -> SignalSet {
 
 /// Takes one signal after the other until the child has ended.
 fn serve(child: i32, mut answers: Answers, set: SignalSet, options: &PlainOptions, teller: &mut dyn Teller) -> u8 {
-    let mut turn = Turn::default();
+    let (mut turn, mut settled) = (Turn::default(), false);
     let exit = loop {
         if let Some(exit) = turn.end {
             break exit;
         }
-        let look = match if turn.more { take_now(set) } else { take(set).map(Some) } {
+        let look = match next(set, turn.more, &mut settled) {
             // Raised by a line of ours that nobody reads: not meant for the command.
             Ok(Some(Taken { number: libc::SIGPIPE, own: true })) => false,
             Ok(Some(Taken { number, .. })) => {
@@ -221,7 +224,7 @@ fn serve(child: i32, mut answers: Answers, set: SignalSet, options: &PlainOption
             Ok(None) => true,
             Err(errno) => {
                 teller.tell(&Event::Failed { what: "cannot wait for signals", errno });
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100));
                 true
             }
         };
@@ -239,6 +242,25 @@ fn serve(child: i32, mut answers: Answers, set: SignalSet, options: &PlainOption
     }
     teller.tell(&Event::Ended(exit));
     if options.remap.contains(&exit.code()) { 0 } else { exit.code() }
+}
+
+/// Quiet time after which the pages that the start needed are given back. Commands that are short do not pay for that.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The next signal; `None` when there are dead to collect before one comes. The wait has no end once all is quiet.
+fn next(set: SignalSet, more: bool, settled: &mut bool) -> Result<Option<Taken>, Errno> {
+    if more {
+        return take_within(set, Duration::ZERO);
+    }
+    if !*settled {
+        if let Some(taken) = take_within(set, SETTLED)? {
+            return Ok(Some(taken));
+        }
+        *settled = true;
+        // Without procfs they stay, which costs some memory and nothing else.
+        let _ = release_text(Path::new("/proc"));
+    }
+    take(set).map(Some)
 }
 
 /// What one look at the dead gave.
