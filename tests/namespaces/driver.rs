@@ -11,7 +11,7 @@ use dindctl::init::policy::{Restart, RestartPolicy};
 use dindctl::init::say::{Level, Say};
 use dindctl::init::signals::catch_supervised;
 use dindctl::init::spec::{
-    Diagnosis, LogFile, Milestone, Output, Readiness, RunMode, ServiceSpec, Sink, StopPlan, SupervisorConfig,
+    Diagnosis, LogFile, Milestone, Output, Readiness, RunMode, ServiceSpec, Sink, StopCode, StopPlan, SupervisorConfig,
 };
 use dindctl::init::supervisor::Supervisor;
 use dindctl::sys::signal_set::{SignalSet, block, take};
@@ -138,6 +138,11 @@ pub struct Config {
     pub command: bool,
     pub daemon: Option<String>,
     pub stop_timeout_ms: u64,
+    #[serde(default)]
+    pub stop_delay_ms: u64,
+    /// Whether the end tells the signal that asked for it.
+    #[serde(default)]
+    pub tell_signal: bool,
     pub services: Vec<Service>,
 }
 
@@ -172,6 +177,8 @@ fn supervise(path: &Path) -> i32 {
     told.state_path = Some(folder.join("state.json"));
     told.daemon = config.daemon;
     told.stop_timeout = Duration::from_millis(config.stop_timeout_ms);
+    told.stop_delay = Duration::from_millis(config.stop_delay_ms);
+    told.stop_code = if config.tell_signal { StopCode::Signal } else { StopCode::Zero };
     let log = folder.join("events");
     told.reload_hook = Some(Box::new(move || append(&log, "reload-hook")));
     told.diagnose = Some(Box::new(|_, lines| {

@@ -27,7 +27,15 @@ pub struct Lab {
 impl Lab {
     pub fn config(services: Vec<Service>) -> Config {
         let command = services.iter().any(|service| service.name == "command");
-        Config { folder: PathBuf::new(), command, daemon: None, stop_timeout_ms: 10_000, services }
+        Config {
+            folder: PathBuf::new(),
+            command,
+            daemon: None,
+            stop_timeout_ms: 10_000,
+            stop_delay_ms: 0,
+            tell_signal: false,
+            services,
+        }
     }
 
     pub fn services(services: Vec<Service>) -> Result<Self, Failed> {
