@@ -5,6 +5,8 @@
 mod agent;
 #[path = "namespaces/control.rs"]
 mod control;
+#[path = "namespaces/dialects.rs"]
+mod dialects;
 #[path = "namespaces/driver.rs"]
 mod driver;
 #[path = "namespaces/firewall.rs"]
@@ -30,6 +32,7 @@ fn main() {
     let trials = [
         agent::trials(),
         control::trials(),
+        dialects::trials(),
         firewall::trials(),
         identity::trials(),
         supervision::trials(),

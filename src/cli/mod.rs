@@ -146,16 +146,23 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     {
         return agent::main(words);
     }
-    let argv = protect(translate(argv));
-    // Docker's health check knows 0 and 1 only.
-    let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
+    // An init may stand in an image of somebody else as well.
+    if let [name, words @ ..] = argv.as_slice()
+        && let Some(dialect) = init::Dialect::of_name(name)
+    {
+        return dialect.run(name, words, environment);
+    }
     match argv.get(1..).unwrap_or_default() {
         [command, only] if command == "init" && only == "--version" => {
             say::result(init::TINI_VERSION);
             return 0;
         }
+        [command, ..] if command == "init" => return init::run_typed(&argv, environment),
         _ => {}
     }
+    let argv = protect(translate(argv));
+    // Docker's health check knows 0 and 1 only.
+    let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
     let mut config = match Config::load(environment.pairs()) {
         Ok(config) => config,
         Err(error) => {
@@ -195,7 +202,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Entrypoint(arguments) => entrypoint::run_entrypoint(arguments, launch()),
         Command::Up(arguments) => up::run_up(arguments, launch()),
         Command::Prepare(arguments) => preparation::run_prepare(arguments, environment, config, voice),
-        Command::Init(arguments) => init::run(arguments, environment, voice),
+        Command::Init(arguments) => init::run(arguments, voice),
         Command::Plan(arguments) => preparation::run_plan(arguments, &launch()),
         Command::Doctor(arguments) => doctor::run(arguments, &launch()),
         Command::DockerEntrypoint { arguments } => docker_cli::run(arguments, environment, voice),
@@ -220,7 +227,6 @@ fn translate(argv: Vec<OsString>) -> Vec<OsString> {
         Some("dockerd-entrypoint.sh") => &["dindctl", "entrypoint"],
         Some("docker-entrypoint.sh") => &["dindctl", "docker-entrypoint"],
         Some("dind") => &["dindctl", "prepare"],
-        Some("docker-init" | "tini" | "dumb-init") => &["dindctl", "init"],
         Some("modprobe") => &["dindctl", "modprobe"],
         _ => return argv,
     };
@@ -314,7 +320,6 @@ mod tests {
             translated(&["/usr/local/bin/dockerd-entrypoint.sh", "--debug"]),
             ["dindctl", "entrypoint", "--debug"]
         );
-        assert_eq!(translated(&["docker-init", "--", "sh"]), ["dindctl", "init", "--", "sh"]);
         assert_eq!(translated(&["modprobe", "-va", "ip_vs"]), ["dindctl", "modprobe", "-va", "ip_vs"]);
         assert_eq!(translated(&["dind", "sh"]), ["dindctl", "prepare", "sh"]);
         assert_eq!(translated(&["./dindctl", "health"]), ["./dindctl", "health"]);

@@ -3,7 +3,7 @@ A log file that rotates on line boundaries, in the process that writes it.
 */
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::spec::LogFile;
@@ -22,7 +22,6 @@ pub struct LogFileError {
 pub struct RotatingFile {
     spec: LogFile,
     file: File,
-    size: u64,
 }
 
 impl RotatingFile {
@@ -32,23 +31,41 @@ impl RotatingFile {
             std::fs::create_dir_all(folder).map_err(|error| fail("make the folder of", &spec.path, error))?;
         }
         let file = append_to(&spec.path)?;
-        let size = file.metadata().map_err(|error| fail("look at", &spec.path, error))?.len();
-        Ok(Self { spec, file, size })
+        Ok(Self { spec, file })
     }
 
     /// Adds one line, given without its newline, after rotating if it does not fit any more.
     pub fn line(&mut self, line: &[u8]) -> Result<(), LogFileError> {
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
-        if self.size > 0 && self.size.saturating_add(length) > self.spec.max_size {
+        let size = self.follow()?.1;
+        if size > 0 && size.saturating_add(length) > self.spec.max_size {
             self.rotate()?;
         }
         // One write for both, so that a reader never sees half a line.
         let mut whole = Vec::with_capacity(line.len() + 1);
         whole.extend_from_slice(line);
         whole.push(b'\n');
-        self.file.write_all(&whole).map_err(|error| fail("write to", &self.spec.path, error))?;
-        self.size = self.size.saturating_add(length);
-        Ok(())
+        self.file.write_all(&whole).map_err(|error| fail("write to", &self.spec.path, error))
+    }
+
+    /// Begins a new file, as `SIGHUP` asks for. One that somebody else has moved away is made anew and nothing else is
+    /// moved; an empty one stays.
+    pub fn begin_anew(&mut self) -> Result<(), LogFileError> {
+        let (moved, size) = self.follow()?;
+        if moved || size == 0 { Ok(()) } else { self.rotate() }
+    }
+
+    /// Goes on in the file that has the name now: another service that writes to the same one rotates it too, and so
+    /// may the user. Tells whether that was another one, and its size.
+    fn follow(&mut self) -> Result<(bool, u64), LogFileError> {
+        let path = &self.spec.path;
+        let look = |file: &File| file.metadata().map_err(|error| fail("look at", path, error));
+        let ours = look(&self.file)?;
+        if std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok((false, ours.len()));
+        }
+        self.file = append_to(path)?;
+        Ok((true, look(&self.file)?.len()))
     }
 
     fn rotate(&mut self) -> Result<(), LogFileError> {
@@ -62,7 +79,6 @@ impl RotatingFile {
             move_if_there(path, &numbered(path, 1))?;
             self.file = append_to(path)?;
         }
-        self.size = 0;
         Ok(())
     }
 }
@@ -135,5 +151,44 @@ mod tests {
     fn a_failure_names_the_path() {
         let spec = LogFile { path: "/proc/no/a.log".into(), max_size: 1, keep: 1 };
         assert!(RotatingFile::open(spec).unwrap_err().to_string().contains("/proc/no/a.log"));
+    }
+
+    #[test]
+    fn a_request_begins_a_new_file_and_respects_who_moved_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut file = RotatingFile::open(LogFile { path: path.clone(), max_size: 1000, keep: 3 }).unwrap();
+        file.begin_anew().unwrap();
+        assert_eq!(read(&folder, "a.log.1"), None, "nothing to rotate");
+        file.line(b"one").unwrap();
+        file.begin_anew().unwrap();
+        file.line(b"two").unwrap();
+        assert_eq!(read(&folder, "a.log.1").unwrap(), "one\n");
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.begin_anew().unwrap();
+        file.line(b"three").unwrap();
+        assert_eq!(
+            [read(&folder, "moved"), read(&folder, "a.log.1"), read(&folder, "a.log")].map(Option::unwrap),
+            ["two\n", "one\n", "three\n"]
+        );
+    }
+
+    /// dockerd and containerd write to one file: after one of them had rotated it, the other went on in the old one.
+    #[test]
+    fn two_writers_of_one_file_rotate_it_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = LogFile { path: folder.path().join("a.log"), max_size: 20, keep: 9 };
+        let mut writers = [RotatingFile::open(spec.clone()).unwrap(), RotatingFile::open(spec).unwrap()];
+        for number in 0..12 {
+            writers[number % 2].line(format!("line {number:02}").as_bytes()).unwrap();
+        }
+        for (name, numbers) in [("a.log", [10, 11]), ("a.log.1", [8, 9]), ("a.log.5", [0, 1])] {
+            let expected = numbers.map(|number| format!("line {number:02}\n")).concat();
+            assert_eq!(read(&folder, name).unwrap(), expected, "{name}");
+        }
+        writers[0].begin_anew().unwrap();
+        writers[1].begin_anew().unwrap();
+        assert_eq!(read(&folder, "a.log").unwrap(), "");
+        assert_eq!(read(&folder, "a.log.1").unwrap(), "line 10\nline 11\n", "rotated once");
     }
 }

@@ -106,6 +106,11 @@ impl Pump {
         self.lossy = true;
     }
 
+    /// Begins a new log file. Tells why it could not.
+    pub fn begin_file_anew(&mut self) -> Option<String> {
+        self.file.as_mut().and_then(|file| file.begin_anew().err()).map(|error| error.to_string())
+    }
+
     /// Looks for these words in the lines from now on.
     pub fn watch_for(&mut self, words: &str) {
         self.watch = Watch::For(words.to_owned());

@@ -3,8 +3,8 @@ Why the supervisor ended, and the exit code of the container that follows from i
 
 | what happened | exit code |
 |---|---|
-| a stop was asked for and everything ended in time | 0 |
-| the same, with a command that returned a code of its own other than 0 | that code |
+| a stop was asked for and everything ended in time | 0, or 128 plus the signal's number ([`StopCode`]) |
+| the same, with a command that returned a code of its own | that code |
 | a stop was asked for and something had to be killed at the deadline | 137 |
 | the command ended by itself | its code, or 128 plus the signal's number |
 | the command could not be started | 127 not found, 126 not executable, 125 anything else |
@@ -13,12 +13,12 @@ Why the supervisor ended, and the exit code of the container that follows from i
 | the command was given up: crash loop of one that is restarted | as if it had not been restarted |
 
 A command that a stop ends by its own signal, or that answers that signal with 128 plus its number as shells do,
-counts as ended in time: 0.
+counts as ended in time.
 */
 use nix::sys::signal::Signal;
 
 use super::policy::Reason;
-use super::spec::Diagnosis;
+use super::spec::{Diagnosis, StopCode};
 use crate::sys::wait::Exit;
 
 /// Exit code when a daemon was given up. None that programs and shells usually have, so that it names the cause.
@@ -73,7 +73,7 @@ pub struct ExitReport {
 
 /// The exit code by the table above. `command` is how the command ended, in a mode that has one, and what its stop plan sends;
 /// after a service was given up, only where that was the command.
-pub fn exit_code(reason: &ExitReason, killed: bool, command: Option<(Exit, Signal)>) -> u8 {
+pub fn exit_code(reason: &ExitReason, killed: bool, command: Option<(Exit, Signal)>, stop: StopCode) -> u8 {
     match reason {
         ExitReason::Requested(_) if killed => Exit::Signal(Signal::SIGKILL as i32).code(),
         ExitReason::Requested(number) => match command {
@@ -82,6 +82,7 @@ pub fn exit_code(reason: &ExitReason, killed: bool, command: Option<(Exit, Signa
             {
                 exit.code()
             }
+            _ if stop == StopCode::Signal => Exit::Signal(*number).code(),
             _ => 0,
         },
         ExitReason::Ended { exit, .. } => exit.code(),
@@ -108,7 +109,10 @@ mod tests {
     #[case::command_crashed(false, Some(Exit::Signal(11)), 139)]
     fn after_a_requested_stop(#[case] killed: bool, #[case] command: Option<Exit>, #[case] code: u8) {
         let command = command.map(|exit| (exit, Signal::SIGTERM));
-        assert_eq!(exit_code(&ExitReason::Requested(TERM), killed, command), code);
+        assert_eq!(exit_code(&ExitReason::Requested(TERM), killed, command, StopCode::Zero), code);
+        let own = code != 0 || command.is_some_and(|(exit, _)| exit == Exit::Code(0));
+        let other = if own { code } else { 143 };
+        assert_eq!(exit_code(&ExitReason::Requested(TERM), killed, command, StopCode::Signal), other);
     }
 
     #[test]
@@ -119,15 +123,19 @@ mod tests {
             last: None,
             diagnosis: None,
         };
-        assert_eq!(exit_code(&reason, false, None), GIVEN_UP);
-        assert_eq!(exit_code(&reason, true, Some((Exit::Code(3), Signal::SIGTERM))), 3);
+        assert_eq!(exit_code(&reason, false, None, StopCode::Zero), GIVEN_UP);
+        assert_eq!(exit_code(&reason, true, Some((Exit::Code(3), Signal::SIGTERM)), StopCode::Signal), 3);
     }
 
     #[test]
     fn a_command_passes_its_own_end_through() {
         let ended = |exit| ExitReason::Ended { service: "command".into(), exit };
-        assert_eq!(exit_code(&ended(Exit::Code(42)), false, None), 42);
-        assert_eq!(exit_code(&ended(Exit::Signal(9)), false, None), 137);
-        assert_eq!(exit_code(&ended(Exit::Code(0)), true, None), 0, "its code stays its own when others are killed");
+        assert_eq!(exit_code(&ended(Exit::Code(42)), false, None, StopCode::Signal), 42);
+        assert_eq!(exit_code(&ended(Exit::Signal(9)), false, None, StopCode::Zero), 137);
+        assert_eq!(
+            exit_code(&ended(Exit::Code(0)), true, None, StopCode::Signal),
+            0,
+            "its code stays its own when others are killed"
+        );
     }
 }

@@ -68,26 +68,6 @@ impl Urgency {
     }
 }
 
-/// Signals that [`super::plain`] passes to its child: all but those that cannot be caught, those that tell of a
-/// fault of our own, `SIGCHLD`, and the two that job control sends to readers and writers in the background.
-pub fn forwardable() -> Vec<i32> {
-    const KEPT: [i32; 12] = [
-        libc::SIGKILL,
-        libc::SIGSTOP,
-        libc::SIGFPE,
-        libc::SIGILL,
-        libc::SIGSEGV,
-        libc::SIGBUS,
-        libc::SIGABRT,
-        libc::SIGTRAP,
-        libc::SIGSYS,
-        libc::SIGCHLD,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-    ];
-    (1..32).filter(|number| !KEPT.contains(number)).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect()
-}
-
 /// Catches what a supervising PID 1 needs. Call it first of all, before the preparation: until a handler is there,
 /// the kernel drops every signal to PID 1, and a stop asked for meanwhile would be forgotten.
 pub fn catch_supervised() -> Result<SignalPipe, SignalError> {
@@ -118,18 +98,5 @@ mod tests {
     fn each_request_is_more_urgent_than_the_one_before() {
         let urgencies: Vec<Urgency> = (1..=4).map(Urgency::of_request).collect();
         assert_eq!(urgencies, [Urgency::Orderly, Urgency::Short, Urgency::Now, Urgency::Now]);
-    }
-
-    #[test]
-    fn plain_mode_forwards_real_time_signals_and_no_faults() {
-        let numbers = forwardable();
-        for wanted in [libc::SIGTERM, libc::SIGTSTP, libc::SIGCONT, libc::SIGPIPE, libc::SIGRTMIN(), libc::SIGRTMAX()] {
-            assert!(numbers.contains(&wanted), "{wanted}");
-        }
-        for unwanted in [libc::SIGKILL, libc::SIGSEGV, libc::SIGCHLD, libc::SIGTTOU] {
-            assert!(!numbers.contains(&unwanted), "{unwanted}");
-        }
-        let real_time = usize::try_from(libc::SIGRTMAX() - libc::SIGRTMIN() + 1).unwrap();
-        assert_eq!(numbers.len(), 31 - 12 + real_time);
     }
 }

@@ -211,6 +211,16 @@ pub struct Upkeep {
     pub restart: Box<dyn FnMut() -> Option<String>>,
 }
 
+/// What a stop that was asked for and went well is reported as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StopCode {
+    /// 0: it did what it was told.
+    #[default]
+    Zero,
+    /// 128 plus the number of the signal that asked for it, as an ordinary program ends.
+    Signal,
+}
+
 /// Everything the supervisor is told.
 pub struct SupervisorConfig {
     /// The services in the order of their start; they are stopped in reverse order.
@@ -223,6 +233,11 @@ pub struct SupervisorConfig {
     pub daemon: Option<String>,
     /// Time from the request to stop until everything that is left gets `SIGKILL`.
     pub stop_timeout: Duration,
+    /// Time between the first request to stop and the stop itself, in which everything goes on as before: a daemon
+    /// beside others (a sidecar) is to outlive them. A further request ends it.
+    pub stop_delay: Duration,
+    /// Exit code after a request to stop.
+    pub stop_code: StopCode,
     /// Folder for the notification socket; made if missing. An abstract socket is used where that fails.
     pub runtime_dir: PathBuf,
     /// Notification socket of whoever supervises us (`NOTIFY_SOCKET`), which is told when the daemon is first ready
@@ -258,6 +273,8 @@ impl SupervisorConfig {
             command_outlives_daemon: true,
             daemon: None,
             stop_timeout: Self::STOP_TIMEOUT,
+            stop_delay: Duration::ZERO,
+            stop_code: StopCode::Zero,
             runtime_dir: PathBuf::from("/run/dindctl"),
             upstream: None,
             state_path: Some(PathBuf::from(super::state::STATE_PATH)),

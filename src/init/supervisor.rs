@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use self::state_file::StateFile;
+use self::stopping::Delayed;
 use self::upkeep::Due;
 use super::control::Control;
 use super::event_loop::{until_earliest, wait};
@@ -30,7 +31,7 @@ use super::say::{Logger, Say, unix_time};
 use super::service::Event;
 use super::shutdown::Shutdown;
 use super::signals::{Duty, duty};
-use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, SupervisorConfig};
+use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, StopCode, SupervisorConfig};
 use super::state::{Phase, STATE_SCHEMA, SupervisorState};
 use super::streams::Streams;
 use super::unit::Unit;
@@ -66,6 +67,9 @@ pub struct Supervisor {
     command_outlives_daemon: bool,
     daemon: Option<usize>,
     stop_timeout: Duration,
+    stop_delay: Duration,
+    stop_code: StopCode,
+    delayed: Option<Delayed>,
     upkeep: Option<Due>,
     diagnose: Option<Diagnose>,
     reload_hook: Option<ReloadHook>,
@@ -123,6 +127,9 @@ impl Supervisor {
             command_outlives_daemon: config.command_outlives_daemon,
             daemon,
             stop_timeout: config.stop_timeout,
+            stop_delay: config.stop_delay,
+            stop_code: config.stop_code,
+            delayed: None,
             upkeep: config.upkeep.map(|work| Due::new(work, Duration::ZERO)),
             diagnose: config.diagnose,
             reload_hook: config.reload_hook,
@@ -160,6 +167,7 @@ impl Supervisor {
             self.start_what_waits();
             self.read_lines();
             self.serve_control();
+            self.stop_when_due();
             if self.go_on_stopping() {
                 break;
             }
@@ -309,6 +317,7 @@ impl Supervisor {
             moments.extend(self.upkeep.as_ref().and_then(Due::timer));
         }
         moments.extend(self.control.as_ref().and_then(Control::timer));
+        moments.extend(self.delayed.as_ref().map(|delayed| delayed.until));
         moments.extend(self.more_dead.then_some(now));
         let waited = self.poll(until_earliest(now, moments));
         if let Err(errno) = waited {

@@ -6,8 +6,10 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod background;
+pub mod descriptors;
 pub mod file;
 pub mod fsuser;
+pub mod inheritance;
 pub mod keyring;
 pub mod memory;
 pub mod module;
@@ -16,8 +18,10 @@ pub mod nfnetlink;
 pub mod overlay;
 pub mod readiness;
 pub mod signal;
+pub mod signal_set;
 pub mod spawn;
 pub mod terminal;
 pub mod umask;
 pub mod wait;
+pub mod words;
 pub mod xtables;

@@ -1,5 +1,5 @@
 /*!
-A pseudo terminal of the sandbox's own.
+A pseudo terminal of the sandbox's own, and leaving one.
 
 The slave side is opened through the master (`TIOCGPTPEER`, Linux 4.13), so no path below `/dev/pts` is trusted, and
 belongs to the caller's file system identity.
@@ -42,6 +42,14 @@ pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), E
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the ioctl reads one winsize from a live reference.
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    Ok(())
+}
+
+/// Gives up the controlling terminal, which is the one on standard input. The kernel sends `SIGHUP` and `SIGCONT` to
+/// the group in its foreground when the leader of the session does so.
+pub fn leave_terminal() -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::ioctl(0, libc::TIOCNOTTY) })?;
     Ok(())
 }
 

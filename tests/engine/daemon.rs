@@ -334,6 +334,23 @@ fn nested_containers_get_an_init_when_they_ask() -> Result<(), Failed> {
     let said = dind.sh(run);
     assert_eq!((said.code, said.out.split(' ').next()), (9, Some("/sbin/docker-init")), "{}{}", said.out, said.err);
     assert!(!dind.logs().contains("docker-init version"), "dockerd does not understand the version:\n{}", dind.logs());
+    assert_eq!(dind.sh("docker info --format '{{.InitBinary}}'").ok(), "docker-init");
+    let sum = |command: &str| dind.sh(&format!("{command} | cut -d ' ' -f 1")).ok();
+    let inside = sum("docker run --rm --init --network=none debian:trixie-slim sha256sum /sbin/docker-init");
+    assert_eq!(inside, sum("sha256sum /usr/local/bin/dindctl"), "it is another program");
+    // Orphans are collected, and a signal comes through.
+    let orphans = "i=0; while [ $i -lt 50 ]; do sh -c \"sleep 0.05 & exit 0\"; i=$((i+1)); done; sleep 0.5; \
+                   cat /proc/[0-9]*/stat | grep -c \") Z \"; kill -TERM 1; sleep 5";
+    let said = dind.sh(&format!("docker run --rm --init --network=none debian:trixie-slim sh -c '{orphans}'"));
+    assert_eq!((said.code, said.out.as_str()), (143, "0"), "{}", said.err);
+    // An image with one file in it, and that is not the init.
+    let bare = "mkdir bare && cp /usr/local/bin/dindctl bare/program && tar -C bare -c program | docker import - bare:1 && \
+                docker run --rm --init --network=none bare:1 /program --version";
+    let said = dind.sh(bare);
+    assert!(said.code == 0 && said.out.contains("dindctl "), "{}{}", said.out, said.err);
+    let missing = dind.sh("docker run --rm --init --network=none bare:1 /no-such-program");
+    assert_eq!(missing.code, 127, "{}", missing.err);
+    assert!(missing.err.contains("exec /no-such-program failed: No such file or directory"), "{}", missing.err);
     Ok(())
 }
 

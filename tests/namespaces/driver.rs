@@ -1,5 +1,5 @@
-//! The processes under test: the real supervisor over services that are shell scripts, the plain PID 1, and a small
-//! daemon that speaks the notification protocol.
+//! The processes under test: the real supervisor over services that are shell scripts, and a small daemon that
+//! speaks the notification protocol.
 
 use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
@@ -7,14 +7,14 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dindctl::init::plain::{PlainOptions, run_plain};
 use dindctl::init::policy::{Restart, RestartPolicy};
 use dindctl::init::say::{Level, Say};
 use dindctl::init::signals::catch_supervised;
 use dindctl::init::spec::{
-    Diagnosis, LogFile, Milestone, Output, Readiness, RunMode, ServiceSpec, Sink, StopPlan, SupervisorConfig,
+    Diagnosis, LogFile, Milestone, Output, Readiness, RunMode, ServiceSpec, Sink, StopCode, StopPlan, SupervisorConfig,
 };
 use dindctl::init::supervisor::Supervisor;
+use dindctl::sys::signal_set::{SignalSet, block, take};
 use dindctl::sys::spawn::{Session, Spawn, Stdio};
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// First argument that makes the test program one of the processes under test.
 pub const SUPERVISE: &str = "--as-supervisor";
-/// The same for the plain PID 1.
-pub const PLAIN: &str = "--as-plain-init";
+/// First argument that makes it print the number of every signal that it gets.
+pub const READER: &str = "--as-signal-reader";
 /// The same for the small daemon.
 pub const DAEMON: &str = "--as-daemon";
 
@@ -139,6 +139,11 @@ pub struct Config {
     pub ends_with_daemon: bool,
     pub daemon: Option<String>,
     pub stop_timeout_ms: u64,
+    #[serde(default)]
+    pub stop_delay_ms: u64,
+    /// Whether the end tells the signal that asked for it.
+    #[serde(default)]
+    pub tell_signal: bool,
     pub services: Vec<Service>,
 }
 
@@ -156,7 +161,7 @@ pub fn run_if_asked() -> Option<i32> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some(SUPERVISE) => Some(supervise(Path::new(&arguments[2]))),
-        Some(PLAIN) => Some(plain(&arguments[2..])),
+        Some(READER) => Some(reader()),
         Some(DAEMON) => Some(daemon(&arguments[2])),
         _ => None,
     }
@@ -175,6 +180,8 @@ fn supervise(path: &Path) -> i32 {
     told.daemon = config.daemon;
     told.command_outlives_daemon = !config.ends_with_daemon;
     told.stop_timeout = Duration::from_millis(config.stop_timeout_ms);
+    told.stop_delay = Duration::from_millis(config.stop_delay_ms);
+    told.stop_code = if config.tell_signal { StopCode::Signal } else { StopCode::Zero };
     let log = folder.join("events");
     told.reload_hook = Some(Box::new(move || append(&log, "reload-hook")));
     told.diagnose = Some(Box::new(|_, lines| {
@@ -194,23 +201,17 @@ fn supervise(path: &Path) -> i32 {
     i32::from(report.code)
 }
 
-/// `[-g] [-s] [-w] [-e CODE] -- PROGRAM ARGUMENT…`
-fn plain(arguments: &[String]) -> i32 {
-    let split = arguments.iter().position(|argument| argument == "--").unwrap();
-    let (options, command) = (&arguments[..split], &arguments[split + 1..]);
-    let has = |option: &str| options.iter().any(|given| given == option);
-    let spawn = Spawn {
-        program: command[0].clone().into(),
-        argv: command.iter().map(Into::into).collect(),
-        env: std::env::vars_os().collect(),
-        ..Spawn::default()
-    };
-    let mut told = PlainOptions::new(spawn);
-    told.group = has("-g");
-    told.subreaper = has("-s");
-    told.warn_on_reap = has("-w");
-    told.remap = options.iter().filter_map(|option| option.parse().ok()).collect();
-    i32::from(run_plain(&told))
+/// Says `ready`, then the number of each signal as it is taken from the queue; `SIGUSR2` is the last, with code 12.
+fn reader() -> i32 {
+    block(SignalSet::ALL).unwrap();
+    println!("ready");
+    loop {
+        let taken = take(SignalSet::ALL).unwrap();
+        println!("{}", taken.number);
+        if taken.number == libc::SIGUSR2 {
+            return libc::SIGUSR2;
+        }
+    }
 }
 
 /// A daemon that is ready at once and appends each signal it gets to `events`, under its name.

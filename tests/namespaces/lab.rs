@@ -33,6 +33,8 @@ impl Lab {
             ends_with_daemon: false,
             daemon: None,
             stop_timeout_ms: 10_000,
+            stop_delay_ms: 0,
+            tell_signal: false,
             services,
         }
     }

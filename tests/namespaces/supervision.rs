@@ -28,6 +28,11 @@ pub fn trials() -> Vec<Trial> {
         trial("a_service_that_ignores_term_is_killed_at_the_deadline", namespaces, killed_at_the_deadline),
         trial("a_command_over_its_limit_leaves_time_for_the_daemon", namespaces, a_command_over_its_limit),
         trial("a_third_term_kills_at_once", namespaces, a_third_term_kills_at_once),
+        trial("a_second_term_shortens_the_stop", namespaces, a_second_term_shortens),
+        trial("a_delayed_stop_keeps_the_services_alive", namespaces, a_delayed_stop),
+        trial("a_second_term_ends_the_delay", namespaces, a_second_term_ends_the_delay),
+        trial("a_requested_stop_may_tell_its_signal", namespaces, a_stop_tells_its_signal),
+        trial("hup_begins_new_log_files", namespaces, hup_begins_new_log_files),
         trial("a_running_command_outlives_a_daemon_that_is_given_up", namespaces, a_command_outlives_its_daemon),
         trial("a_command_ends_with_its_daemon_where_that_is_wanted", namespaces, a_command_ends_with_its_daemon),
         trial("a_command_that_is_restarted_keeps_its_code", namespaces, a_restarted_command_keeps_its_code),
@@ -196,6 +201,80 @@ fn a_restarted_command_keeps_its_code() -> Outcome {
     let mut lab = Lab::services(vec![Service { restart: "on-failure".into(), ..Service::command(script) }])?;
     lab.expect_code(0)?;
     ensure(lab.events() == ["run"; 3], || format!("{:?}", lab.events()))
+}
+
+fn a_second_term_shortens() -> Outcome {
+    let stubborn = "trap '' TERM; echo up >> $DIR/events; while :; do sleep 0.1; done";
+    let mut config = Lab::config(vec![Service::daemon("a", stubborn)]);
+    config.stop_timeout_ms = 60_000;
+    let mut lab = Lab::start(config, |_| {})?;
+    lab.until_event("up")?;
+    lab.signal(Signal::SIGTERM)?;
+    eventually("the stop", || lab.text("stderr").contains("SIGTERM: stopping").then_some(()))?;
+    let (report, took) = lab.stop()?;
+    let (least, most) = (Duration::from_millis(4900), Duration::from_secs(7));
+    ensure(report.code == 137 && took >= least && took < most, || format!("{report:?} after {took:?}"))
+}
+
+fn a_delayed_stop() -> Outcome {
+    let mut config = Lab::config(vec![Service::daemon("a", &daemon_script("a")).notify()]);
+    config.stop_delay_ms = 1500;
+    config.daemon = Some("a".into());
+    let mut lab = Lab::start(config, |_| {})?;
+    let before = lab.until_ready("a")?.pid.ok_or("no process")?;
+    let begin = Instant::now();
+    lab.signal(Signal::SIGTERM)?;
+    eventually("the delay", || lab.text("stderr").contains("stopping in 1s 500ms").then_some(()))?;
+    // A death meanwhile is one like any other.
+    lab.signal_inner(before, Signal::SIGKILL)?;
+    lab.until("a", |service| service.phase == Phase::Ready && service.pid.is_some_and(|pid| pid != before))?;
+    lab.signal(Signal::SIGHUP)?;
+    lab.until_event("a reloaded")?;
+    let report = lab.expect_code(0)?;
+    let took = begin.elapsed();
+    ensure(took >= Duration::from_millis(1500) && took < Duration::from_secs(4), || format!("{took:?} {report:?}"))?;
+    ensure(lab.events().last().is_some_and(|event| event == "a SIGTERM"), || format!("{:?}", lab.events()))
+}
+
+fn a_second_term_ends_the_delay() -> Outcome {
+    let mut config = Lab::config(vec![Service::daemon("a", &daemon_script("a")).notify()]);
+    config.stop_delay_ms = 600_000;
+    let mut lab = Lab::start(config, |_| {})?;
+    lab.until_ready("a")?;
+    lab.signal(Signal::SIGTERM)?;
+    eventually("the delay", || lab.text("stderr").contains("stopping in 10m").then_some(()))?;
+    let (report, took) = lab.stop()?;
+    ensure(report.code == 0 && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
+}
+
+fn a_stop_tells_its_signal() -> Outcome {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let mut config = Lab::config(vec![Service::daemon("a", &daemon_script("a")).notify()]);
+        config.tell_signal = true;
+        let mut lab = Lab::start(config, |_| {})?;
+        lab.until_ready("a")?;
+        lab.signal(signal)?;
+        lab.expect_code(code)?;
+    }
+    Ok(())
+}
+
+fn hup_begins_new_log_files() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("a.log");
+    let script = "trap 'echo after' HUP; echo before; echo up >> $DIR/events; while :; do sleep 0.02; done";
+    // Two services that share a file: it is rotated once.
+    let service = |name: &str, script: &str| Service { log_file: Some(path.clone()), ..Service::daemon(name, script) };
+    let mut config = Lab::config(vec![service("b", "exec sleep 1000"), service("a", script)]);
+    config.daemon = Some("a".into());
+    let mut lab = Lab::start(config, |_| {})?;
+    lab.until_event("up")?;
+    let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    eventually("the first line", || (text("a.log") == "before\n").then_some(()))?;
+    lab.signal(Signal::SIGHUP)?;
+    eventually("the second line", || (text("a.log") == "after\n").then_some(()))?;
+    ensure(text("a.log.1") == "before\n" && text("a.log.2").is_empty(), || text("a.log.1"))?;
+    lab.stop().map(drop)
 }
 
 fn a_reload_precedes_the_stop() -> Outcome {
@@ -447,7 +526,9 @@ fn strays_are_swept_at_the_end() -> Outcome {
     ensure(report.code == 0, || format!("{report:?}"))?;
     // A second later the supervisor would leave it to the kernel.
     let (least, most) = (Duration::from_secs(2), Duration::from_millis(2900));
-    ensure(took >= least && took < most, || format!("{took:?}: the stray gets its grace, and no more"))
+    ensure(took >= least && took < most, || format!("{took:?}: the stray gets its grace, and no more"))?;
+    let said = lab.text("stderr");
+    ensure(said.contains("killing what did not end when it was asked: sh ("), || said.clone())
 }
 
 /// Killed when the test is over, however it ends.

@@ -82,6 +82,20 @@ pub const KEYS: &[Key] = &[
         duration,
     ),
     key(
+        "daemon.stop_delay",
+        "DINDCTL_STOP_DELAY",
+        "0s",
+        "time that everything goes on after the request to stop, for what is to be stopped before the daemon (sidecars)",
+        duration,
+    ),
+    key(
+        "daemon.stop_code",
+        "DINDCTL_STOP_CODE",
+        "0",
+        "exit code after a request to stop: 0, or signal for 128 plus its number (143 for SIGTERM)",
+        |value| one_of(value, &["0", "signal"]),
+    ),
+    key(
         "daemon.outer_stop_timeout",
         "DINDCTL_OUTER_STOP_TIMEOUT",
         "",

@@ -30,7 +30,7 @@ use crate::engine::settings::{Setting, contradiction};
 use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
-use crate::init::spec::{RunMode, ServiceSpec, SupervisorConfig, Upkeep};
+use crate::init::spec::{RunMode, ServiceSpec, StopCode, SupervisorConfig, Upkeep};
 use crate::init::state::SupervisorState;
 use crate::init::supervisor::Supervisor;
 use crate::prepare::firewall;
@@ -134,7 +134,12 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     if let Some(timeout) = launch.config.duration("daemon.stop_timeout") {
         supervisor.stop_timeout = timeout;
     }
-    if let Some(warning) = services::outer_limit_warning(&launch, supervisor.stop_timeout) {
+    supervisor.stop_delay = launch.config.duration("daemon.stop_delay").unwrap_or_default();
+    if launch.config.get("daemon.stop_code") == "signal" {
+        supervisor.stop_code = StopCode::Signal;
+    }
+    let whole = supervisor.stop_timeout.saturating_add(supervisor.stop_delay);
+    if let Some(warning) = services::outer_limit_warning(&launch, whole) {
         launch.voice.say(Level::Warn, &warning);
     }
     let report = Supervisor::new(supervisor, signals, launch.voice.0)

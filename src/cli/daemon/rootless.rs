@@ -222,6 +222,8 @@ fn inner_environment(launch: &Launch<'_>, listen: &[ListenAddress], runtime_dir:
     let timeout = launch.config.duration("daemon.stop_timeout").unwrap_or(SupervisorConfig::STOP_TIMEOUT);
     let less = timeout.saturating_sub(MARGIN).max(timeout / 2);
     environment.set("DINDCTL_STOP_TIMEOUT", format!("{}ms", less.as_millis()));
+    // Out here it is waited already.
+    environment.set("DINDCTL_STOP_DELAY", "0s");
     environment.remove("DINDCTL_OUTER_STOP_TIMEOUT");
     environment.into_pairs()
 }

@@ -8,6 +8,11 @@ use crate::sys::wait::signal_name;
 
 impl Supervisor {
     pub(super) fn reload(&mut self, number: i32) {
+        let problems: Vec<String> =
+            self.units.iter_mut().filter_map(|unit| unit.pump.as_mut()?.begin_file_anew()).collect();
+        for problem in problems {
+            self.streams.warn(&problem);
+        }
         if let Some(Err(problem)) = self.reload_hook.as_mut().map(|hook| hook()) {
             self.streams.error(&format!("cannot reload: {problem}; the services keep their configuration"));
             return;

@@ -21,14 +21,33 @@ use crate::sys::wait::signal_name;
 /// Longest time at the end for a reader to take our last lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// A request to stop whose time has not come.
+pub struct Delayed {
+    /// When it comes.
+    pub until: Duration,
+    number: i32,
+}
+
 impl Supervisor {
     pub(super) fn asked_to_stop(&mut self, number: i32) {
         let (name, now) = (signal_name(number), self.now());
-        let Some((shutdown, _)) = &mut self.shutdown else {
-            self.streams.info(&format!("{name}: stopping"));
+        if self.shutdown.is_none() {
+            if self.delayed.is_none() && !self.stop_delay.is_zero() {
+                let delay = humantime::format_duration(self.stop_delay);
+                self.streams.info(&format!("{name}: stopping in {delay}; another one stops at once"));
+                self.delayed = Some(Delayed { until: now.saturating_add(self.stop_delay), number });
+                return;
+            }
+            let again = self.delayed.is_some();
+            if !again {
+                self.streams.info(&format!("{name}: stopping"));
+            }
             self.begin_stop(ExitReason::Requested(number));
-            return;
-        };
+            if !again {
+                return;
+            }
+        }
+        let Some((shutdown, _)) = &mut self.shutdown else { return };
         match shutdown.hurry(now) {
             Urgency::Orderly => {}
             Urgency::Short => {
@@ -38,10 +57,21 @@ impl Supervisor {
         }
     }
 
+    /// Begins the stop that was asked for a while ago.
+    pub(super) fn stop_when_due(&mut self) {
+        if let Some(Delayed { until, number }) = self.delayed
+            && until <= self.now()
+        {
+            self.streams.info("stopping");
+            self.begin_stop(ExitReason::Requested(number));
+        }
+    }
+
     pub(super) fn begin_stop(&mut self, reason: ExitReason) {
         if self.shutdown.is_some() {
             return;
         }
+        self.delayed = None;
         let targets = self.units.iter().enumerate().map(|(service, unit)| {
             let plan = &unit.spec.stop;
             let prepares = plan.prepare.is_some() || plan.reload_signal.is_some();
@@ -93,7 +123,13 @@ impl Supervisor {
                 }
             }
             Action::SweepTerminate => sweep::send(libc::SIGTERM),
-            Action::SweepKill => sweep::send(libc::SIGKILL),
+            Action::SweepKill => {
+                let strays = sweep::described(&sweep::everyone());
+                if !strays.is_empty() {
+                    self.streams.warn(&format!("killing what did not end when it was asked: {strays}"));
+                }
+                sweep::send(libc::SIGKILL);
+            }
         }
     }
 
@@ -136,7 +172,11 @@ impl Supervisor {
                 .find(|unit| unit.spec.name == *name)
                 .and_then(|unit| Some((unit.machine.last_exit()?, unit.spec.stop.signal))),
         };
-        let code = exit_code(&reason, !self.killed.is_empty(), command);
+        let code = exit_code(&reason, !self.killed.is_empty(), command, self.stop_code);
+        let survivors = sweep::described(&sweep::everyone());
+        if !survivors.is_empty() {
+            self.streams.warn(&format!("killed, and still there: {survivors}; the kernel holds them until it is done"));
+        }
         for unit in &mut self.units {
             if let Some(pump) = &mut unit.pump {
                 // A problem with its log file is of no use to anyone any more.

@@ -183,7 +183,7 @@ fn prepared_len(spawn: &Spawn) -> RawFd {
 }
 
 /// Writes `pid` in decimal behind `LISTEN_PID=`, without allocating.
-fn write_pid(room: &mut [u8; LISTEN_PID_ROOM], pid: libc::pid_t) {
+pub(super) fn write_pid(room: &mut [u8; LISTEN_PID_ROOM], pid: libc::pid_t) {
     let mut digits = [0_u8; 12];
     let mut rest = pid.unsigned_abs();
     let mut count = 0;

@@ -20,11 +20,12 @@ pub enum Step {
     Capabilities,
     Identity,
     NoNewPrivileges,
+    Signals,
     Exec,
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Fork,
         Self::Pipe,
         Self::Stdio,
@@ -37,10 +38,12 @@ impl Step {
         Self::Capabilities,
         Self::Identity,
         Self::NoNewPrivileges,
+        Self::Signals,
         Self::Exec,
     ];
 
-    const fn words(self) -> &'static str {
+    /// What was being done, as `failed to …`.
+    pub const fn words(self) -> &'static str {
         match self {
             Self::Fork => "fork",
             Self::Pipe => "create a pipe",
@@ -54,6 +57,7 @@ impl Step {
             Self::Capabilities => "drop the capabilities",
             Self::Identity => "change the user",
             Self::NoNewPrivileges => "set no_new_privs",
+            Self::Signals => "restore the signals",
             Self::Exec => "execute the program",
         }
     }

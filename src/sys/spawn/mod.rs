@@ -9,6 +9,7 @@ runs only async-signal-safe calls on memory prepared before `fork`, so it is sou
 
 mod child;
 mod error;
+pub mod heir;
 mod memory;
 mod search;
 #[cfg(test)]
