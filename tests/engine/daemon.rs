@@ -342,7 +342,7 @@ fn nested_containers_get_an_init_when_they_ask() -> Result<(), Failed> {
     let orphans = "i=0; while [ $i -lt 50 ]; do sh -c \"sleep 0.05 & exit 0\"; i=$((i+1)); done; sleep 0.5; \
                    cat /proc/[0-9]*/stat | grep -c \") Z \"; kill -TERM 1; sleep 5";
     let said = dind.sh(&format!("docker run --rm --init --network=none debian:trixie-slim sh -c '{orphans}'"));
-    assert_eq!((said.code, said.out.as_str()), (143, "0"), "{}", said.err);
+    assert_eq!((said.code, said.out.trim()), (143, "0"), "{}", said.err);
     // An image with one file in it, and that is not the init.
     let bare = "mkdir bare && cp /usr/local/bin/dindctl bare/program && tar -C bare -c program | docker import - bare:1 && \
                 docker run --rm --init --network=none bare:1 /program --version";

@@ -4,6 +4,7 @@ values in the same word or the next (`-e3`, `-e 3`, `--rewrite=15:2`), abbreviat
 words. What is not taken over is its search for options behind the first word that is none: that word is the command,
 and everything behind it belongs to the command.
 */
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -55,13 +56,13 @@ pub struct Options<'a> {
     known: &'a [Known],
     words: &'a [OsString],
     next: usize,
-    letters: Vec<u8>,
+    letters: VecDeque<u8>,
 }
 
 impl<'a> Options<'a> {
     /// Reads from `words`, the program's name not among them.
     pub fn new(known: &'a [Known], words: &'a [OsString]) -> Self {
-        Self { known, words, next: 0, letters: Vec::new() }
+        Self { known, words, next: 0, letters: VecDeque::new() }
     }
 
     /// What is left when the options have ended: the command.
@@ -75,8 +76,7 @@ impl<'a> Options<'a> {
         Some(word.clone())
     }
 
-    fn letter(&mut self) -> Result<Found, Misfit> {
-        let letter = self.letters.remove(0);
+    fn letter(&mut self, letter: u8) -> Result<Found, Misfit> {
         let Some(known) = self.known.iter().find(|known| known.letter == letter) else {
             return Err(Misfit::Letter(String::from_utf8_lossy(&[letter]).into_owned()));
         };
@@ -86,7 +86,7 @@ impl<'a> Options<'a> {
         let value = if self.letters.is_empty() {
             self.take_word().ok_or(Misfit::LetterWithoutValue(char::from(letter)))?
         } else {
-            OsString::from_vec(std::mem::take(&mut self.letters))
+            OsString::from_vec(std::mem::take(&mut self.letters).into())
         };
         Ok((letter, Some(value)))
     }
@@ -130,8 +130,8 @@ impl Iterator for Options<'_> {
     type Item = Result<Found, Misfit>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.letters.is_empty() {
-            return Some(self.letter());
+        if let Some(letter) = self.letters.pop_front() {
+            return Some(self.letter(letter));
         }
         let word = self.words.get(self.next)?.as_bytes();
         match word {
@@ -143,10 +143,10 @@ impl Iterator for Options<'_> {
                 self.next += 1;
                 Some(self.long(name))
             }
-            [b'-', letters @ ..] if !letters.is_empty() => {
+            [b'-', letter, more @ ..] => {
                 self.next += 1;
-                self.letters = letters.to_vec();
-                Some(self.letter())
+                self.letters = more.iter().copied().collect();
+                Some(self.letter(*letter))
             }
             _ => None,
         }

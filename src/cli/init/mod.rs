@@ -5,6 +5,9 @@ dumb-init under its name, and our own as `dindctl init`. Each reads its words in
 The first two are what `docker run --init` starts in foreign images, so they touch neither the configuration nor the
 command line of dindctl, and start as fast as the file is mapped.
 */
+// This is PID 1's path, in images of others.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod dumb_init;
 pub mod getopt;
 mod own;
