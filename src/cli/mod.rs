@@ -129,7 +129,11 @@ enum Command {
 
 /// Runs the program with the given `argv` and returns its exit code.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    ExitCode::from(dispatch(argv, &Environment::of_process()))
+    let code = dispatch(argv, &Environment::of_process());
+    for failure in crate::sys::beside::settle() {
+        Voice::default().say(Level::Warn, &failure);
+    }
+    ExitCode::from(code)
 }
 
 fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {

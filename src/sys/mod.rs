@@ -6,6 +6,7 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod background;
+pub mod beside;
 pub mod descriptors;
 pub mod file;
 pub mod fsuser;

@@ -58,7 +58,8 @@ pub fn with<T: Send>(
             Way::Detached => {
                 let root = detached(layers)?;
                 let seen = look(root.as_fd());
-                close_beside(root);
+                // The kernel waits for all its CPUs before it lets go of an overlay, milliseconds on a busy machine.
+                super::beside::close(root);
                 Ok(seen)
             }
             Way::Namespace { at } => {
@@ -71,13 +72,6 @@ pub fn with<T: Send>(
         Ok(thread) => thread.join().unwrap_or(Err(Errno::EFAULT)),
         Err(error) => Err(super::file::errno(&error)),
     })
-}
-
-/// The kernel waits for all its CPUs before it lets go of an overlay, milliseconds on a busy machine; nobody has to wait with
-/// it.
-fn close_beside(root: OwnedFd) {
-    // Where there can be no thread, the closure with the descriptor in it has been dropped.
-    let _ = std::thread::Builder::new().spawn(move || drop(root));
 }
 
 fn detached(layers: &Layers<'_>) -> Result<OwnedFd, Errno> {

@@ -17,6 +17,7 @@ use dindctl::prepare::{Action, Applied, Facts, Linux, Plan, TmpWish, Wants, appl
 use dindctl::probe::Roots;
 use dindctl::probe::layers::Fuse;
 use dindctl::probe::overlay::{self, Problem};
+use dindctl::sys::beside;
 use dindctl::sys::overlay::Way;
 use libtest_mimic::{Failed, Trial};
 use nix::mount::MsFlags;
@@ -305,6 +306,7 @@ fn overlay_is_tried_and_leaves_nothing() {
     let carrier = carrier();
     let before = mount_table();
     assert_eq!(overlay::look(carrier, false), Ok(()));
+    assert_eq!(beside::settle(), Vec::<String>::new());
     assert_eq!(fs::read_dir(carrier).expect("the folder").count(), 0, "the trial has left something");
     for (name, way) in [("a", Way::Detached), ("b", Way::Namespace { at: "at" })] {
         let place = carrier.join(name);
@@ -326,6 +328,7 @@ fn overlay_on_overlay_is_told() {
     nix::mount::mount(Some("overlay"), "/tmp/m", Some("overlay"), MsFlags::empty(), data).expect("an overlay");
     let stacked = Err(Problem::Mount(nix::errno::Errno::EINVAL));
     assert_eq!(overlay::look(Path::new("/tmp/m"), false), stacked);
+    assert_eq!(beside::settle(), Vec::<String>::new());
     assert_eq!(fs::read_dir("/tmp/m").expect("the folder").count(), 0);
     let place = Path::new("/tmp/m/place");
     fs::create_dir(place).expect("a folder");
@@ -345,6 +348,7 @@ fn overlay_in_a_user_namespace() {
     let carrier = carrier();
     assert!(overlay::in_user_namespace(&Roots::system()));
     assert_eq!(overlay::look(carrier, true), Ok(()));
+    assert_eq!(beside::settle(), Vec::<String>::new());
     assert_eq!(fs::read_dir(carrier).expect("the folder").count(), 0);
 }
 
