@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_killed_service_is_started_again", namespaces, a_killed_service_is_started_again),
         trial("a_crash_loop_ends_with_the_last_lines_and_code_1", namespaces, a_crash_loop_ends),
         trial("a_permanent_cause_ends_at_the_first_death", namespaces, a_permanent_cause_ends_at_the_first_death),
+        trial("what_was_killed_is_not_judged_by_its_last_words", namespaces, what_was_killed_is_not_judged),
         trial("a_program_that_is_missing_ends_at_once", namespaces, a_program_that_is_missing_ends_at_once),
         trial("term_stops_in_reverse_order", namespaces, term_stops_in_reverse_order),
         trial("a_service_that_ignores_term_is_killed_at_the_deadline", namespaces, killed_at_the_deadline),
@@ -107,6 +108,16 @@ fn a_permanent_cause_ends_at_the_first_death() -> Outcome {
     let report = lab.expect_code(1)?;
     ensure(report.reason.contains("Permanent"), || format!("{report:?}"))?;
     ensure(lab.events() == ["start"], || format!("{:?}", lab.events()))
+}
+
+/// A daemon that logged a refusal, went on and was killed while starting: it was given up at once for the words.
+fn what_was_killed_is_not_judged() -> Outcome {
+    let script = "echo no privilege >&2; [ -e $DIR/again ] && exec sleep 1000; touch $DIR/again; kill -9 $$";
+    let mut lab = Lab::services(vec![Service::daemon("a", script).notify()])?;
+    lab.until("a", |service| service.restarts == 1 && service.phase == Phase::Starting)?;
+    ensure(!lab.text("stderr").contains("known cause"), || lab.text("stderr"))?;
+    let (report, _) = lab.stop()?;
+    ensure(report.code == 0, || format!("{report:?}"))
 }
 
 fn a_program_that_is_missing_ends_at_once() -> Outcome {
