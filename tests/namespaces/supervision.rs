@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_reload_precedes_the_stop", namespaces, a_reload_precedes_the_stop),
         trial("a_reload_may_be_told_by_a_line_alone", namespaces, a_reload_may_be_told_by_a_line_alone),
         trial("a_stopped_process_is_woken_to_end", namespaces, a_stopped_process_is_woken_to_end),
+        trial("a_stop_wakes_what_others_need_to_end", namespaces, a_stop_wakes_what_others_need_to_end),
         trial("a_stop_before_anything_is_ready_is_heard", namespaces, a_stop_while_starting),
         trial("the_command_waits_for_readiness", namespaces, the_command_waits_for_readiness),
         trial("a_notice_of_a_stranger_does_not_count", namespaces, a_notice_of_a_stranger_does_not_count),
@@ -226,6 +227,21 @@ fn a_stopped_process_is_woken_to_end() -> Outcome {
     ensure(still.pid == Some(pid) && still.phase == Phase::Ready, || format!("stopped is not dead: {still:?}"))?;
     let (report, took) = lab.stop()?;
     ensure(report.code == 0 && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
+}
+
+/// dockerd cannot stop without a containerd that answers, and containerd is asked to end only after it.
+fn a_stop_wakes_what_others_need_to_end() -> Outcome {
+    let needed = "while :; do touch $DIR/beat; sleep 0.02; done";
+    let needing = "trap 'rm -f $DIR/beat; while [ ! -e $DIR/beat ]; do sleep 0.02; done; exit 0' TERM; \
+                   while :; do sleep 0.02; done";
+    let mut lab = Lab::services(vec![Service::daemon("a", needed), Service::daemon("b", needing)])?;
+    let pid = lab.until_ready("a")?.pid.ok_or("no pid")?;
+    lab.until_ready("b")?;
+    // Long enough for the second to set its trap.
+    std::thread::sleep(Duration::from_millis(300));
+    lab.signal_inner(pid, Signal::SIGSTOP)?;
+    let (report, took) = lab.stop()?;
+    ensure(report.killed.is_empty() && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
 }
 
 fn a_stop_while_starting() -> Outcome {
