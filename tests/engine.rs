@@ -6,6 +6,8 @@
 mod certificates;
 #[path = "engine/cgroups.rs"]
 mod cgroups;
+#[path = "engine/chaos.rs"]
+mod chaos;
 #[path = "engine/daemon.rs"]
 mod daemon;
 #[path = "engine/detach.rs"]
@@ -73,6 +75,7 @@ fn main() {
         .chain(storage::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
+        .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));
     run(&arguments, trials.collect()).exit();

@@ -1,5 +1,8 @@
 //! Ring 1: rules about the source itself. No privileges, no files but the checkout's own.
 
+#[path = "pure/chaos.rs"]
+mod chaos;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -164,5 +167,49 @@ fn the_tests_that_answer_complaints_exist() {
             let property = source.split("proptest!").skip(1).any(|part| part.contains(&format!("fn {name}(")));
             assert!(marked || listed > 0 || property || source.contains(&format!("body: {name}")), "{test} is no test");
         }
+    }
+}
+
+/// The clock of the world jumps: it is set by hand, by NTP, by a machine that wakes up. Only what is told to people or compared
+/// with dates of certificates may come from it, and each such place is listed here with its reason.
+const WALL_CLOCK: [(&str, &str); 2] = [
+    ("init/say.rs", "time stamps of our own lines"),
+    ("cli/daemon/renewal.rs", "dates of certificates; looked at again every day, so a jump delays nothing for longer"),
+];
+
+#[test]
+fn a_clock_that_jumps_changes_no_decision_of_pid_one() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let listens = |text: &str| {
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        ["SystemTime::now", "now_utc", "now_local", "CLOCK_REALTIME", "libc::time("]
+            .iter()
+            .any(|call| code.iter().any(|line| line.contains(call)))
+    };
+    let mut found: Vec<String> = Vec::new();
+    for (room, path, text) in rooms() {
+        let own = path.strip_prefix(&source).unwrap().display().to_string();
+        let pid_one = ["sys", "probe", "prepare", "init", "engine"].contains(&room.as_str());
+        if (pid_one || own.starts_with("cli/daemon")) && listens(text.split("#[cfg(test)]").next().unwrap_or_default())
+        {
+            found.push(own);
+        }
+    }
+    found.sort();
+    let mut allowed: Vec<&str> = WALL_CLOCK.iter().map(|(file, _)| *file).collect();
+    allowed.sort_unstable();
+    assert_eq!(found, allowed, "the wall clock is read in other places than are known");
+}
+
+/// What the supervisor measures time with, and what every moment of a decision comes from.
+#[test]
+fn the_supervisor_measures_with_the_monotonic_clock() {
+    let texts: BTreeMap<PathBuf, String> = rooms().into_iter().map(|(_, path, text)| (path, text)).collect();
+    let supervisor = texts.iter().find(|(path, _)| path.ends_with("init/supervisor.rs")).unwrap().1;
+    assert!(supervisor.contains("self.epoch.elapsed()") && supervisor.contains("epoch: Instant::now()"));
+    for decides in ["init/service.rs", "init/policy.rs", "init/shutdown.rs"] {
+        let (_, text) = texts.iter().find(|(path, _)| path.ends_with(decides)).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!code.contains("Instant") && !code.contains("SystemTime"), "{decides} asks a clock by itself");
     }
 }

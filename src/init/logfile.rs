@@ -45,7 +45,7 @@ impl RotatingFile {
         let mut whole = Vec::with_capacity(line.len() + 1);
         whole.extend_from_slice(line);
         whole.push(b'\n');
-        self.file.write_all(&whole).map_err(|error| fail("write to", &self.spec.path, error))
+        write_or_take_back(&mut self.file, &whole).map_err(|error| fail("write to", &self.spec.path, error))
     }
 
     /// Begins a new file, as `SIGHUP` asks for. One that somebody else has moved away is made anew and nothing else is
@@ -81,6 +81,32 @@ impl RotatingFile {
         }
         Ok(())
     }
+}
+
+/// Writes all of `whole` at the end, or leaves the file as it was: on a full disk the beginning of a line fits, and the next
+/// line that finds room would go on behind it.
+fn write_or_take_back(file: &mut File, whole: &[u8]) -> io::Result<()> {
+    let mut rest = whole;
+    while !rest.is_empty() {
+        let failed = match file.write(rest) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                rest = rest.get(count..).unwrap_or_default();
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let written = u64::try_from(whole.len() - rest.len()).unwrap_or(u64::MAX);
+        // From where the file ends now: somebody may have emptied it since it was opened. Of the two errors the first is the cause.
+        let _ = (written > 0).then(|| take_back(file, written));
+        return Err(failed);
+    }
+    Ok(())
+}
+
+fn take_back(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(file.metadata()?.len().saturating_sub(bytes))
 }
 
 fn append_to(path: &Path) -> Result<File, LogFileError> {
@@ -145,6 +171,18 @@ mod tests {
         write(&folder, 4, 0, &["one", "a long line"]);
         assert_eq!(read(&folder, "a.log").unwrap(), "a long line\n");
         assert_eq!(read(&folder, "a.log.1"), None);
+    }
+
+    #[test]
+    fn half_a_line_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder, 100, 1, &["whole"]);
+        let path = folder.path().join("a.log");
+        let mut file = append_to(&path).unwrap();
+        file.write_all(b"hal").unwrap();
+        take_back(&file, 3).unwrap();
+        write_or_take_back(&mut file, b"next\n").unwrap();
+        assert_eq!(read(&folder, "a.log").unwrap(), "whole\nnext\n");
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Supervisor {
         };
         let Some(unit) = self.units.get_mut(index) else { return };
         let problem = unit.pump.as_mut().and_then(Pump::drain);
-        if let (Some(diagnose), false) = (&self.diagnose, death.exit.is_success()) {
+        if let (Some(diagnose), true) = (&self.diagnose, death.exit.is_of_its_own_making()) {
             unit.diagnosis = diagnose(&unit.spec.name, &unit.last_lines());
         }
         let permanent = unit.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.permanent);

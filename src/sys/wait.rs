@@ -38,6 +38,12 @@ impl Exit {
         matches!(self, Self::Code(0))
     }
 
+    /// Whether it failed by itself, so that its last words may tell why. `SIGKILL` comes from outside (the kernel short of memory, a
+    /// person), and whatever it said before was about something that it survived.
+    pub const fn is_of_its_own_making(self) -> bool {
+        !matches!(self, Self::Code(0) | Self::Signal(libc::SIGKILL))
+    }
+
     /// The exit code that a shell, tini and docker give: its own, or 128 plus the signal's number.
     pub fn code(self) -> u8 {
         match self {

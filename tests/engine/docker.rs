@@ -46,6 +46,23 @@ pub fn docker(arguments: &[&str]) -> Said {
     Command::new("docker").args(arguments).stdin(Stdio::null()).output().expect("docker CLI").into()
 }
 
+/// The same, for as long as `limit`; `None`: it hung, and its client was killed.
+pub fn docker_within(limit: Duration, arguments: &[&str]) -> Option<Said> {
+    let mut command = Command::new("docker");
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("docker CLI");
+    let pid = i32::try_from(child.id()).expect("process id");
+    let (sender, answer) = std::sync::mpsc::channel();
+    // Reads both streams, so that a client that has much to say does not stall.
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    if let Ok(output) = answer.recv_timeout(limit) {
+        return Some(output.expect("docker CLI").into());
+    }
+    // Not reaped yet, or the answer would be there: the number is still its own.
+    let _ = dindctl::sys::signal::send(pid, libc::SIGKILL);
+    None
+}
+
 /// A name that no other test of any run has.
 pub fn fresh_name(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -16,6 +16,24 @@ pub struct Seen {
     pub refused: usize,
     /// The connection was taken and broke.
     pub broken: usize,
+    /// When those that broke began and ended.
+    pub breaks: Vec<(Instant, Instant)>,
+    /// The longest time that one took.
+    pub longest: Duration,
+}
+
+impl Seen {
+    fn count(&mut self, (from, to, end): (Instant, Instant, End)) {
+        self.longest = self.longest.max(to - from);
+        match end {
+            End::Answered => self.answered += 1,
+            End::Refused => self.refused += 1,
+            End::Broken => {
+                self.broken += 1;
+                self.breaks.push((from, to));
+            }
+        }
+    }
 }
 
 /// A running stream.
@@ -53,27 +71,35 @@ pub fn answers(address: &str) -> bool {
 }
 
 impl Load {
-    /// Sends `rate` requests a second to `address`, each on a connection and thread of its own.
+    /// Sends `rate` requests a second to `address`, each on a connection and thread of its own, for two minutes at most.
     pub fn start(address: &str, rate: u32) -> Self {
+        Self::start_for(address, rate, Duration::from_secs(120))
+    }
+
+    /// The same for as long as `limit`: a test that hangs must not send for ever.
+    pub fn start_for(address: &str, rate: u32, limit: Duration) -> Self {
         let address: SocketAddr = address.parse().expect("address");
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         let thread = spawn(move || {
-            let mut running = Vec::new();
-            let started = Instant::now();
-            // Bounded: a test that hangs must not send for ever.
-            while !ended.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(120) {
-                running.push(spawn(move || request(address)));
+            let (sender, outcomes) = std::sync::mpsc::channel();
+            let (started, mut sent) = (Instant::now(), 0_usize);
+            while !ended.load(Ordering::Relaxed) && started.elapsed() < limit {
+                let sender = sender.clone();
+                spawn(move || {
+                    let from = Instant::now();
+                    let end = request(address);
+                    sender.send((from, Instant::now(), end))
+                });
+                sent += 1;
                 sleep(Duration::from_secs(1) / rate);
             }
+            drop(sender);
             let mut seen = Seen::default();
-            for thread in running {
-                match thread.join().expect("request thread") {
-                    End::Answered => seen.answered += 1,
-                    End::Refused => seen.refused += 1,
-                    End::Broken => seen.broken += 1,
-                }
+            for outcome in outcomes {
+                seen.count(outcome);
             }
+            assert_eq!(seen.answered + seen.refused + seen.broken, sent, "a request's thread died");
             seen
         });
         Self { stop, thread }

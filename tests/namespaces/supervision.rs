@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_killed_service_is_started_again", namespaces, a_killed_service_is_started_again),
         trial("a_crash_loop_ends_with_the_last_lines_and_a_code_of_its_own", namespaces, a_crash_loop_ends),
         trial("a_permanent_cause_ends_at_the_first_death", namespaces, a_permanent_cause_ends_at_the_first_death),
+        trial("what_was_killed_is_not_judged_by_its_last_words", namespaces, what_was_killed_is_not_judged),
         trial("a_program_that_is_missing_ends_at_once", namespaces, a_program_that_is_missing_ends_at_once),
         trial("term_stops_in_reverse_order", namespaces, term_stops_in_reverse_order),
         trial("a_service_that_ignores_term_is_killed_at_the_deadline", namespaces, killed_at_the_deadline),
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_reload_precedes_the_stop", namespaces, a_reload_precedes_the_stop),
         trial("a_reload_may_be_told_by_a_line_alone", namespaces, a_reload_may_be_told_by_a_line_alone),
         trial("a_stopped_process_is_woken_to_end", namespaces, a_stopped_process_is_woken_to_end),
+        trial("a_stop_wakes_what_others_need_to_end", namespaces, a_stop_wakes_what_others_need_to_end),
         trial("a_stop_before_anything_is_ready_is_heard", namespaces, a_stop_while_starting),
         trial("the_command_waits_for_readiness", namespaces, the_command_waits_for_readiness),
         trial("a_notice_of_a_stranger_does_not_count", namespaces, a_notice_of_a_stranger_does_not_count),
@@ -115,6 +117,16 @@ fn a_permanent_cause_ends_at_the_first_death() -> Outcome {
     let report = lab.expect_code(GIVEN_UP)?;
     ensure(report.reason.contains("Permanent"), || format!("{report:?}"))?;
     ensure(lab.events() == ["start"], || format!("{:?}", lab.events()))
+}
+
+/// A daemon that logged a refusal, went on and was killed while starting: it was given up at once for the words.
+fn what_was_killed_is_not_judged() -> Outcome {
+    let script = "echo no privilege >&2; [ -e $DIR/again ] && exec sleep 1000; touch $DIR/again; kill -9 $$";
+    let mut lab = Lab::services(vec![Service::daemon("a", script).notify()])?;
+    lab.until("a", |service| service.restarts == 1 && service.phase == Phase::Starting)?;
+    ensure(!lab.text("stderr").contains("known cause"), || lab.text("stderr"))?;
+    let (report, _) = lab.stop()?;
+    ensure(report.code == 0, || format!("{report:?}"))
 }
 
 fn a_program_that_is_missing_ends_at_once() -> Outcome {
@@ -319,6 +331,21 @@ fn a_stopped_process_is_woken_to_end() -> Outcome {
     ensure(still.pid == Some(pid) && still.phase == Phase::Ready, || format!("stopped is not dead: {still:?}"))?;
     let (report, took) = lab.stop()?;
     ensure(report.code == 0 && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
+}
+
+/// dockerd cannot stop without a containerd that answers, and containerd is asked to end only after it.
+fn a_stop_wakes_what_others_need_to_end() -> Outcome {
+    let needed = "while :; do touch $DIR/beat; sleep 0.02; done";
+    let needing = "trap 'rm -f $DIR/beat; while [ ! -e $DIR/beat ]; do sleep 0.02; done; exit 0' TERM; \
+                   while :; do sleep 0.02; done";
+    let mut lab = Lab::services(vec![Service::daemon("a", needed), Service::daemon("b", needing)])?;
+    let pid = lab.until_ready("a")?.pid.ok_or("no pid")?;
+    lab.until_ready("b")?;
+    // Long enough for the second to set its trap.
+    std::thread::sleep(Duration::from_millis(300));
+    lab.signal_inner(pid, Signal::SIGSTOP)?;
+    let (report, took) = lab.stop()?;
+    ensure(report.killed.is_empty() && took < Duration::from_secs(2), || format!("{report:?} after {took:?}"))
 }
 
 fn a_stop_while_starting() -> Outcome {

@@ -84,6 +84,9 @@ impl Supervisor {
         for index in 0..self.units.len() {
             self.handle(index, Event::Drain);
         }
+        // What stands still (SIGSTOP) is woken when its own turn comes as well, but others need it before: dockerd waits 15 s for a
+        // containerd or a shim that does not answer, and then its containers end without their signal.
+        sweep::send(libc::SIGCONT);
         self.units.iter_mut().filter_map(|unit| unit.pump.as_mut()).for_each(Pump::set_lossy);
     }
 
