@@ -257,7 +257,7 @@ inside() {
     if [[ $kind == doctor ]]; then
         exec dindctl doctor --output json --all >"$out/doctor" 2>"$out/doctor.err"
     fi
-    dindctl plan --output json >"$out/plan" 2>"$out/plan.err"
+    ${start_with[@]+"${start_with[@]}"} dindctl plan --output json >"$out/plan" 2>"$out/plan.err"
     exec ${start_with[@]+"${start_with[@]}"} dindctl entrypoint >"$out/log" 2>&1
 }
 

@@ -108,7 +108,7 @@ vm_exports() {
 # what the last runs left as the rows of README.md's table.
 vm_cells() {
     local names=() name cells=$repo/tests/cells/table.rs
-    mapfile -t names < <(sed -n 's/^ *name: "\(.\+\)",$/\1/p' "$cells")
+    mapfile -t names < <(grep -o 'name: "[^"]\+"' "$cells" | cut -d '"' -f 2)
     case ${1:-} in
         --list)
             printf '%s\n' "${names[@]}"

@@ -14,9 +14,9 @@ use crate::qemu::{self, Machine};
 use crate::table::{Cell, Kernel};
 
 /// How long the daemon may take until it is healthy, seconds; emulated, on a loaded machine, it takes one minute.
-const PATIENCE: u32 = 400;
+const PATIENCE: u32 = 600;
 /// How long a machine may run.
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What the guest delivered, by name.
 pub struct Results(BTreeMap<String, String>);
