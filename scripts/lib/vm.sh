@@ -139,7 +139,7 @@ vm_cells() {
     fi
     export DINDCTL_TEST_ALL=1
     if has_rust; then
-        cargo test --quiet --locked --manifest-path "$repo/Cargo.toml" --test cells -- --quiet
+        cargo test --quiet --locked --manifest-path "$repo/Cargo.toml" --test cells -- --quiet || exit 1
     else
         die "running cells by hand needs Rust $rust_wanted" "scripts/test vm --all works without it"
     fi

@@ -93,9 +93,8 @@ pub fn run(cell: &Cell) -> Result<(), String> {
     }
     let judged = judge::judge(cell, &results);
     println!("cell {}: {}; the machine ran for {:.0} s", cell.name, judged.line, ended.took.as_secs_f32());
-    fs::write(folder.join("row"), judged.row + "\n").map_err(|error| format!("keep the row: {error}"))?;
     if judged.faults.is_empty() {
-        return Ok(());
+        return fs::write(folder.join("row"), judged.row + "\n").map_err(|error| format!("keep the row: {error}"));
     }
     Err(format!(
         "{}\nkept in {}; the console ended with:\n{}",

@@ -320,6 +320,7 @@ pub const CELLS: &[Cell] = &[
     Cell {
         name: "no_sys_resource",
         twists: &["inside_without_sys_resource"],
+        plan: &[("limit.open_files.hard", "CAP_SYS_RESOURCE, which could raise it to 1048576, is missing")],
         told: "limits of open files stay as they are",
         ..NORMAL
     },
