@@ -15,6 +15,8 @@ mod guest;
 mod host;
 #[path = "vm/host_namespace.rs"]
 mod host_namespace;
+#[path = "support/qemu.rs"]
+mod qemu;
 #[path = "vm/v1.rs"]
 mod v1;
 

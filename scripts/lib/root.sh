@@ -10,9 +10,9 @@ base_tar=$lab_dir/cache/base.tar
 make_base() {
     if [[ -s $base_tar ]]; then return; fi
     need debootstrap:debootstrap
-    local tree=$lab_dir/cache/base.new start log
+    local tree=${base_tar%.tar}.new start log
     start=$(now_ms)
-    log=$lab_dir/cache/debootstrap.log
+    log=${base_tar%.tar}.log
     mkdir -p "$lab_dir/cache/debs"
     rm -rf "$tree"
     say "fetching a Debian $suite base (about a minute; log: $log)"
@@ -50,6 +50,14 @@ slim() {
     : >"$tree/etc/machine-id"
 }
 
+# engine_tree SUITE: that suite's engine and what its machine boots with, for the disks of virtual machines.
+engine_tree() {
+    # make_root and make_base see these instead of the general ones.
+    local suite=$1 base_tar=$lab_dir/cache/base-$1.tar
+    if [[ $suite == trixie ]]; then base_tar=$lab_dir/cache/base.tar; fi
+    make_root "$lab_dir/vm-$suite" docker.io iptables nftables iproute2 kmod apparmor ca-certificates
+}
+
 # make_root TREE PACKAGE…: the base with packages on top; the folder appears only when it is complete.
 make_root() {
     local tree=$1 start log
@@ -57,7 +65,7 @@ make_root() {
     if [[ -d $tree ]]; then return; fi
     make_base
     start=$(now_ms)
-    log=$lab_dir/cache/packages.log
+    log=$lab_dir/cache/packages-${tree##*/}.log
     rm -rf "$tree.new"
     mkdir -p "$tree.new"
     tar -C "$tree.new" --numeric-owner -xf "$base_tar"
@@ -70,7 +78,8 @@ make_root() {
         tree=$1
         shift
         export DEBIAN_FRONTEND=noninteractive
-        chroot "$tree" apt-get update
+        # The Release file of sid is sometimes past its date.
+        chroot "$tree" apt-get -o Acquire::Check-Valid-Until=false update
         chroot "$tree" apt-get install -y --no-install-recommends "$@"
     ' root "$tree.new" "$@" </dev/null >"$log" 2>&1 ||
         die "packages could not be installed: $(grep -m 1 '^E:' "$log" || tail -n 1 "$log")" "see $log"

@@ -57,3 +57,90 @@ fetch_kernel() {
         fi
     done
 }
+
+# The suites whose engines the cells take: Docker 20.10, 26.1 and sid's.
+vm_suites=(bookworm trixie sid)
+
+# vm_disks [SUITE…]: prints VM_DISKS, a folder with one disk for each suite: its engine, the modules of both kernels and
+# an init that goes on with what a second disk says. vm_kernel's lines are the input.
+vm_disks() {
+    if (($# == 0)); then set -- "${vm_suites[@]}"; fi
+    local of line top release disks=$lab_dir/vm-disks modules=()
+    need mke2fs:e2fsprogs
+    while read -r line; do
+        if [[ $line == VM_MODULES*=* ]]; then modules+=("${line#*=}"); fi
+    done
+    mkdir -p "$disks"
+    for of in "$@"; do
+        engine_tree "$of"
+        for line in "${modules[@]}"; do
+            release=${line##*/}
+            if [[ -e $lab_dir/vm-$of/usr/lib/modules/$release/modules.dep.bin ]]; then continue; fi
+            mkdir -p "$lab_dir/vm-$of/usr/lib/modules"
+            cp -a "$line" "$lab_dir/vm-$of/usr/lib/modules/"
+            top=${line%/lib/modules/*}
+            cp "${top%/usr}/boot/config-$release" "$lab_dir/vm-$of/boot/"
+            chroot "$lab_dir/vm-$of" depmod "$release"
+            rm -f "$disks/$of"
+        done
+        if ! cmp -s "$repo/scripts/lib/vm-init.sh" "$lab_dir/vm-$of/sbin/vm-init"; then
+            install -m 0755 "$repo/scripts/lib/vm-init.sh" "$lab_dir/vm-$of/sbin/vm-init"
+            rm -f "$disks/$of"
+        fi
+        if [[ -s $disks/$of ]]; then continue; fi
+        mkdir -p "$lab_dir/vm-$of"/{lab,out}
+        rm -f "$disks/$of.new"
+        mke2fs -q -F -t ext4 -O ^has_journal -d "$lab_dir/vm-$of" "$disks/$of.new" 1600M >/dev/null
+        mv "$disks/$of.new" "$disks/$of"
+    done
+    printf 'VM_DISKS=%s\n' "$disks"
+}
+
+# vm_exports: all that the tests in virtual machines need, as variables.
+vm_exports() {
+    local kernel disks key value
+    kernel=$(vm_kernel)
+    disks=$(vm_disks <<<"$kernel")
+    while IFS='=' read -r key value; do export "$key=$value"; done <<<"$kernel"$'\n'"$disks"
+}
+
+# vm_cells CELL…: runs these cells with the binary that ships; `all` and `--list` are what they say, and `--table` prints
+# what the last runs left as the rows of README.md's table.
+vm_cells() {
+    local names=() name cells=$repo/tests/cells/table.rs
+    mapfile -t names < <(grep -o 'name: "[^"]\+"' "$cells" | cut -d '"' -f 2)
+    case ${1:-} in
+        --list)
+            printf '%s\n' "${names[@]}"
+            return
+            ;;
+        --table)
+            for name in "${names[@]}"; do
+                if [[ -e $repo/target/vm-cells/$name/row ]]; then cat "$repo/target/vm-cells/$name/row"; fi
+            done
+            return
+            ;;
+        '') die "which cell?" "scripts/lab vm --list names them; all is all of them" ;;
+        all) ;;
+        *)
+            for name in "$@"; do
+                if [[ " ${names[*]} " != *" $name "* ]]; then
+                    die "there is no cell $name" "scripts/lab vm --list names them"
+                fi
+            done
+            export DINDCTL_CELLS="$*"
+            ;;
+    esac
+    need_root "making the machines' disks"
+    vm_exports
+    if [[ -z ${DINDCTL_BIN:-} ]]; then
+        "$repo/scripts/build"
+        export DINDCTL_BIN=$repo/target/dist/dindctl
+    fi
+    export DINDCTL_TEST_ALL=1
+    if has_rust; then
+        cargo test --quiet --locked --manifest-path "$repo/Cargo.toml" --test cells -- --quiet || exit 1
+    else
+        die "running cells by hand needs Rust $rust_wanted" "scripts/test vm --all works without it"
+    fi
+}

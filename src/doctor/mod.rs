@@ -19,14 +19,14 @@ pub mod steps;
 pub mod sysctl;
 
 use check::Check;
-use sight::Sight;
+use sight::{Running, Sight};
 
 /// All checks, in the order of the report.
 pub fn examine(sight: &Sight) -> Vec<Check> {
     [
         place::checks(sight),
         running::checks(sight),
-        steps::checks(&sight.plan),
+        steps::checks(&sight.plan, matches!(sight.running, Running::Supervised { .. })),
         kernel::checks(&sight.kernel),
         sysctl::checks(&sight.sysctl, sight.rootless, sight.plan.step("limit.keys").is_some()),
         apparmor::checks(&sight.apparmor),

@@ -59,8 +59,19 @@ const DOCKERD: [Hole; 2] = [
 pub struct Program {
     /// Its name.
     pub name: &'static str,
-    /// What it says for `--version`; `None` when it is not there or does not answer.
-    pub said: Option<String>,
+    /// What it says for `--version`.
+    pub answer: Answer,
+}
+
+/// A program's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is not in `PATH`.
+    Missing,
+    /// It is there, and has not said all in time, as on a slow or busy machine.
+    Silent,
+    /// Its words.
+    Said(String),
 }
 
 /// The programs to ask.
@@ -72,15 +83,18 @@ pub fn checks(programs: &[Program]) -> Vec<Check> {
 }
 
 fn check(program: &Program) -> Check {
-    let Program { name, said } = program;
+    let Program { name, answer } = program;
     let check = |finding: String| {
         Check::ok(format!("engine.{name}"), finding, "old versions have known ways out of containers")
     };
-    let Some(said) = said else {
-        let finding = format!("{name} is not in PATH, or does not tell its version");
-        return Check::ok(format!("engine.{name}"), finding, "the daemon consists of it")
-            .is(Verdict::Fail)
-            .hint("install the engine in the image, or build on images/dind");
+    let said = match answer {
+        Answer::Said(said) => said,
+        Answer::Silent => return check(format!("{name} is there, and does not tell its version")).is(Verdict::Skipped),
+        Answer::Missing => {
+            return Check::ok(format!("engine.{name}"), format!("{name} is not in PATH"), "the daemon consists of it")
+                .is(Verdict::Fail)
+                .hint("install the engine in the image, or build on images/dind");
+        }
     };
     let line = said.lines().next().unwrap_or_default().trim();
     let Some(release) = Release::find(said) else {
@@ -111,7 +125,7 @@ mod tests {
     use super::*;
 
     fn judged(name: &'static str, said: &str) -> Check {
-        check(&Program { name, said: Some(said.to_owned()) })
+        check(&Program { name, answer: Answer::Said(said.to_owned()) })
     }
 
     #[rstest]
@@ -143,6 +157,13 @@ mod tests {
 
     #[test]
     fn without_the_program_there_is_no_daemon() {
-        assert_eq!(check(&Program { name: "dockerd", said: None }).verdict, Verdict::Fail);
+        assert_eq!(check(&Program { name: "dockerd", answer: Answer::Missing }).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_program_that_is_slow_is_not_taken_for_one_that_is_missing() {
+        let check = check(&Program { name: "dockerd", answer: Answer::Silent });
+        assert_eq!((check.verdict, check.hint), (Verdict::Skipped, None));
+        assert!(check.finding.contains("is there"), "{}", check.finding);
     }
 }

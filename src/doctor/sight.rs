@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, access};
 use super::apparmor::Apparmor;
 use super::devices::{DEVICES, Device};
 use super::kernel::{Kernel, parse};
-use super::programs::{self, Program};
+use super::programs::{self, Answer, Program};
 use super::sysctl;
 use crate::init::state::SupervisorState;
 use crate::prepare::Plan;
@@ -110,10 +110,17 @@ pub fn devices(roots: &Roots) -> Vec<Device> {
 /// Asks the programs for their versions, all at once.
 pub fn programs(path: &OsStr) -> Vec<Program> {
     std::thread::scope(|scope| {
-        let asked =
-            programs::NAMES.map(|name| (name, scope.spawn(move || engine::ask(name, "--version", path, LIMIT))));
-        asked.into_iter().map(|(name, answer)| Program { name, said: answer.join().ok().flatten() }).collect()
+        let asked = programs::NAMES.map(|name| (name, scope.spawn(move || version(name, path))));
+        let silent = |_| Answer::Silent;
+        asked.into_iter().map(|(name, answer)| Program { name, answer: answer.join().unwrap_or_else(silent) }).collect()
     })
+}
+
+fn version(name: &str, path: &OsStr) -> Answer {
+    if find_program(OsStr::new(name), Some(path)).is_none() {
+        return Answer::Missing;
+    }
+    engine::ask(name, "--version", path, LIMIT).map_or(Answer::Silent, Answer::Said)
 }
 
 #[cfg(test)]
@@ -140,6 +147,23 @@ mod tests {
         std::fs::write(root.path().join("boot/config-6.1"), "CONFIG_MEMCG=y\n").unwrap();
         assert_eq!(kernel(&Roots::below(root.path()), "6.1").config.unwrap()["CONFIG_MEMCG"], "y");
         assert_eq!(kernel(&Roots::below(root.path()), "6.2").config, None);
+    }
+
+    #[test]
+    fn a_program_is_missing_or_silent_or_talks() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(version("runc", folder.path().as_os_str()), Answer::Missing);
+        for (script, expected) in
+            [("echo runc 1.3.4", Answer::Said("runc 1.3.4\n".into())), ("exec sleep 60", Answer::Silent)]
+        {
+            let program = folder.path().join("runc");
+            std::fs::write(folder.path().join("new"), format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(folder.path().join("new"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::rename(folder.path().join("new"), program).unwrap();
+            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+            assert_eq!(version("runc", &path), expected);
+        }
     }
 
     #[test]

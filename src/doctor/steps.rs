@@ -1,19 +1,23 @@
 /*!
-The steps of the plan as checks: what `entrypoint` sees to is no fault of the place.
+The steps of the plan as checks: what `entrypoint` sees to is no fault of the place, and what it has left undone is one.
 */
 use super::check::{Check, Verdict};
 use crate::prepare::{Action, Plan, Step};
 
-/// One check for each step.
-pub fn checks(plan: &Plan) -> Vec<Check> {
-    plan.steps.iter().map(check).collect()
+/// One check for each step. `prepared` is whether the preparation is over, as beside a daemon that it was made for.
+pub fn checks(plan: &Plan, prepared: bool) -> Vec<Check> {
+    plan.steps.iter().map(|step| check(step, prepared)).collect()
 }
 
-fn check(step: &Step) -> Check {
+fn check(step: &Step, prepared: bool) -> Check {
     let (verdict, finding) = match &step.action {
         Action::Fail { cause } => (Verdict::Fail, cause.clone()),
         Action::Warn { message } => (Verdict::Warn, message.clone()),
         Action::Nothing => (Verdict::Ok, format!("{}: {}", step.title, step.found)),
+        // Once done, this stays: if there is something to do now, it could not be done.
+        action @ (Action::Evacuate { .. } | Action::Delegate { .. }) if prepared => {
+            (Verdict::Warn, format!("{}: {}; entrypoint could not {}", step.title, step.found, action.describe()))
+        }
         action => (Verdict::Ok, format!("{}: {}; entrypoint would {}", step.title, step.found, action.describe())),
     };
     let check = Check::ok(&step.id, finding, &step.reason).is(verdict);
@@ -37,7 +41,27 @@ mod tests {
             required: false,
             hint: Some("do".into()),
         };
-        check(&step)
+        check(&step, false)
+    }
+
+    #[test]
+    fn controllers_that_a_running_daemon_lacks_are_not_well() {
+        let step = Step {
+            id: "cgroup.v2.delegate".into(),
+            title: "controllers".into(),
+            found: "handed on: none".into(),
+            action: Action::Delegate { group: "/sys/fs/cgroup".into(), leaf: None, controllers: vec!["memory".into()] },
+            reason: "because".into(),
+            required: false,
+            hint: Some("do".into()),
+        };
+        assert_eq!(check(&step, false).verdict, Verdict::Ok);
+        let late = check(&step, true);
+        assert_eq!((late.verdict, late.hint.as_deref()), (Verdict::Warn, Some("do")));
+        assert_eq!(
+            late.finding,
+            "controllers: handed on: none; entrypoint could not hand memory on from /sys/fs/cgroup"
+        );
     }
 
     #[test]

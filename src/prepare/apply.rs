@@ -67,8 +67,10 @@ pub struct Applied {
 /// What happens while one step is applied.
 #[derive(Default)]
 pub(super) struct Notes {
-    pub(super) notes: Vec<String>,
+    pub(super) remarks: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// What would mend it, where what happened tells more than the step could know before.
+    pub(super) hint: Option<&'static str>,
 }
 
 /// Applies the plan. Where the plan itself refuses, nothing is changed at all.
@@ -99,10 +101,11 @@ pub fn apply(plan: &Plan, system: &mut dyn System) -> Result<Applied, PrepareErr
             (Action::Nothing, true) => Status::Unchanged,
             (_, true) => Status::Done,
         };
-        let warning = |message| Warning { step: step.id.clone(), message, hint: step.hint.clone() };
+        let hint = notes.hint.map(str::to_owned).or_else(|| step.hint.clone());
+        let warning = |message| Warning { step: step.id.clone(), message, hint: hint.clone() };
         applied.warnings.extend(notes.warnings.into_iter().map(warning));
         let micros = micros(system.now().saturating_sub(began));
-        applied.steps.push(Outcome { id: step.id.clone(), status, micros, notes: notes.notes });
+        applied.steps.push(Outcome { id: step.id.clone(), status, micros, notes: notes.remarks });
     }
     applied.micros = micros(system.now().saturating_sub(start));
     Ok(applied)
@@ -133,7 +136,7 @@ fn perform(
         Action::ReplaceMount { source, target, fstype, options, data } => {
             if let Err(errno) = system.unmount(target) {
                 // In a user namespace inherited mounts are locked (EINVAL); a new one may still hide them.
-                notes.notes.push(format!("{}; mounted over it", call("unmount", target, errno)));
+                notes.remarks.push(format!("{}; mounted over it", call("unmount", target, errno)));
             }
             system
                 .mount(source, target, fstype, options, data)
@@ -156,6 +159,7 @@ fn perform(
             if stuck.contains(group) {
                 let skipped = format!("{} not handed on: the processes are still in the group", controllers.join(", "));
                 notes.warnings.push(skipped);
+                notes.hint = Some("the warning before this one says what stands in the way");
                 return Ok(());
             }
             delegate::delegate_step(system, group, leaf.as_deref(), controllers, notes);
@@ -220,7 +224,7 @@ fn remount(
     let kept: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
     match system.mount(&fresh.source, target, &fresh.fstype, &kept, &fresh.data) {
         Ok(()) => {
-            notes.notes.push(format!("{failed}; mounted {} anew over it", fresh.fstype));
+            notes.remarks.push(format!("{failed}; mounted {} anew over it", fresh.fstype));
             Ok(())
         }
         Err(errno) => Err(failed.because(format!("and mounting {} anew over it: {errno}", fresh.fstype))),

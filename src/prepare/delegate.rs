@@ -26,6 +26,8 @@ pub const ROUNDS: u32 = 50;
 pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The same when only processes are left that cannot be moved from here.
 pub const FOREIGN_DEADLINE: Duration = Duration::from_millis(300);
+/// What helps where the kernel makes no group; nested containers need groups as well.
+const NO_MORE_GROUPS: &str = "raise cgroup.max.descendants and cgroup.max.depth of this container's group and those above it, on the host; until then no nested container can start";
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -119,14 +121,19 @@ pub(super) fn evacuate_step(
     to: &Path,
     notes: &mut Notes,
 ) -> Result<(), CallError> {
-    system.create_dir(to, None).map_err(|errno| explain(CallError::new("create the group", to, errno)))?;
+    if let Err(errno) = system.create_dir(to, None) {
+        if errno == Errno::EAGAIN {
+            notes.hint = Some(NO_MORE_GROUPS);
+        }
+        return Err(explain(CallError::new("create the group", to, errno)));
+    }
     let mut budget = Budget::new(system);
     let mut moved = 0;
     loop {
         let round = round(system, from, to, budget.end(DEADLINE))?;
         moved += round.moved;
         if !round.left_any() {
-            notes.notes.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
+            notes.remarks.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
             return Ok(());
         }
         let progress = round.moved > 0 || round.vanished > 0;
@@ -182,7 +189,7 @@ pub(super) fn delegate_step(
         }
     }
     if !done.is_empty() {
-        notes.notes.push(format!("handed on {} after {} retries", done.join(" "), budget.rounds));
+        notes.remarks.push(format!("handed on {} after {} retries", done.join(" "), budget.rounds));
     }
 }
 

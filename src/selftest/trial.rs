@@ -25,8 +25,12 @@ use crate::probe::Roots;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rates are measured.
 const WINDOW: Duration = Duration::from_millis(1500);
-/// How long a number must not change to be final.
+/// How long a number must not change to be final, where it is one that a limit explains.
 const CALM: Duration = Duration::from_millis(200);
+/// The same for any other number: a load may be slow on a slow or busy machine.
+const STALL: Duration = Duration::from_secs(3);
+/// How long a load may take as long as it comes further.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -125,7 +129,7 @@ impl Bench<'_> {
         let observed = match check.subject {
             Subject::Cpu => self.cpu(&meter).await,
             Subject::Memory | Subject::Swap => memory(&meter, &check.load).await,
-            Subject::Pids => tasks(&meter).await,
+            Subject::Pids => tasks(&meter, check.limit.value).await,
             Subject::Io => writes(&meter).await,
         }?;
         Ok(Watched { observed, source: meter.source() })
@@ -178,12 +182,15 @@ async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
     let Load::Memory { bytes } = load else { return Ok(Observed::default()) };
     until(meter, "memory", |counters| counters.memory.map(|_| true)).await?;
     let begun = Instant::now();
-    let mut most = 0;
+    let (mut most, mut grown) = (0, Instant::now());
     loop {
         let counters = meter.read().await?;
-        most = most.max(counters.memory.unwrap_or(0));
+        let memory = counters.memory.unwrap_or(0);
+        if memory > most {
+            (most, grown) = (memory, Instant::now());
+        }
         let killed = counters.oom_kills.is_some_and(|kills| kills > 0);
-        if killed || most >= *bytes || begun.elapsed() > PATIENCE {
+        if killed || most >= *bytes || grown.elapsed() > PATIENCE || begun.elapsed() > LONGEST {
             // What is counted for the last pages may come after the word of the kill.
             most = most.max(meter.read().await?.memory.unwrap_or(0));
             let hit = counters.oom_kills.map(|kills| kills > 0);
@@ -193,24 +200,27 @@ async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
     }
 }
 
-async fn tasks(meter: &Meter<'_>) -> Result<Observed, ExecError> {
+async fn tasks(meter: &Meter<'_>, limit: f64) -> Result<Observed, ExecError> {
     until(meter, "tasks", |counters| Some(counters.tasks? > 1)).await?;
-    let mut most = 0;
-    let mut calm = Instant::now();
+    let (mut most, mut grown) = (0, Instant::now());
     let begun = Instant::now();
+    // A kernel counts refusals of the group that is full, which may be one around this (v1 and older v2).
     let mut refused = None;
-    while calm.elapsed() < CALM && begun.elapsed() < PATIENCE {
+    while !settled(number(most), limit, refused.is_some(), grown.elapsed()) && begun.elapsed() < LONGEST {
         let counters = meter.read().await?;
         let tasks = counters.tasks.unwrap_or(0);
         if tasks > most {
-            (most, calm) = (tasks, Instant::now());
+            (most, grown) = (tasks, Instant::now());
         }
-        refused = counters.refused.or(refused);
+        refused = counters.refused.filter(|refused| *refused > 0).or(refused);
         tokio::time::sleep(PAUSE).await;
     }
-    // A kernel counts refusals of the group that is full, which may be one around this (v1 and older v2).
-    let hit = refused.filter(|refused| *refused > 0).map(|_| true);
-    Ok(Observed { measured: number(most), hit, idle: None })
+    Ok(Observed { measured: number(most), hit: refused.map(|_| true), idle: None })
+}
+
+/// Whether there will be no more tasks, `calm` after the last new one.
+fn settled(most: f64, limit: f64, refused: bool, calm: Duration) -> bool {
+    calm >= if refused || most >= limit { CALM } else { STALL }
 }
 
 async fn writes(meter: &Meter<'_>) -> Result<Observed, ExecError> {
@@ -220,4 +230,19 @@ async fn writes(meter: &Meter<'_>) -> Result<Observed, ExecError> {
     let last = meter.read().await?;
     let bytes = last.written.unwrap_or(0).saturating_sub(first.written.unwrap_or(0));
     Ok(Observed { measured: number(bytes) / begun.elapsed().as_secs_f64(), hit: None, idle: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_load_is_not_taken_for_one_that_was_stopped() {
+        let after = Duration::from_millis;
+        assert!(!settled(24.0, 32.0, false, after(1000)), "the next task may still come");
+        assert!(settled(24.0, 32.0, false, after(3000)));
+        assert!(settled(24.0, 32.0, true, after(200)), "the kernel says that it refused one");
+        assert!(settled(32.0, 32.0, false, after(200)));
+        assert!(!settled(32.0, 32.0, false, after(100)), "one more would be one too many");
+    }
 }

@@ -164,6 +164,17 @@ fn a_group_that_cannot_be_created_is_not_handed_on_from() {
     assert!(kernel.group.enabled.is_empty());
 }
 
+/// `--privileged --cgroupns=private`, the usual hint, had been given already.
+#[test]
+fn where_the_kernel_makes_no_more_groups_the_hint_is_to_raise_the_limit() {
+    let mut kernel = FakeKernel::new(&[1], &ALL);
+    kernel.refuse("mkdir", Errno::EAGAIN);
+    let applied = apply(&cgroup_plan(&ALL), &mut kernel).unwrap();
+    let hints: Vec<&str> = applied.warnings.iter().filter_map(|it| it.hint.as_deref()).collect();
+    assert!(hints[0].starts_with("raise cgroup.max.descendants"), "{hints:?}");
+    assert!(hints[1].contains("the warning before this one"), "{hints:?}");
+}
+
 #[test]
 fn a_permanent_refusal_ends_the_rounds_at_once() {
     let mut kernel = FakeKernel::new(&[1], &ALL);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 
 use crate::cells::{self, Cell, Machine};
+use crate::qemu;
 
 /// Emulation on a loaded machine is slow; a machine that hangs must still end.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -47,29 +48,8 @@ const fn kernel_variable(machine: Machine) -> &'static str {
 
 /// Why such a machine cannot be booted here.
 fn missing(machine: Machine) -> Option<String> {
-    let variable = kernel_variable(machine);
-    let Some(kernel) = std::env::var_os(variable) else {
-        return Some(format!("{variable} is not set (scripts/lab vm-kernel prints it)"));
-    };
-    if !Path::new(&kernel).is_file() {
-        return Some(format!("{variable}={} is not a file", kernel.display()));
-    }
-    let found =
-        |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let qemu = qemu();
-    if found(&qemu).is_err() {
-        return Some(format!("{qemu} cannot be run (VM_QEMU names another)"));
-    }
-    for tool in ["mke2fs", "ldd"] {
-        if found(tool).is_err() {
-            return Some(format!("{tool} is not installed"));
-        }
-    }
-    None
-}
-
-fn qemu() -> String {
-    std::env::var("VM_QEMU").unwrap_or_else(|_| format!("qemu-system-{}", std::env::consts::ARCH))
+    let ldd = || Command::new("ldd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    qemu::missing(kernel_variable(machine)).or_else(|| ldd().is_err().then(|| "ldd is not installed".into()))
 }
 
 fn outcome(cell: &Cell) -> Result<(), String> {
@@ -89,44 +69,18 @@ fn outcome(cell: &Cell) -> Result<(), String> {
 fn boot(machine: Machine) -> Result<Boot, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let disk = disk(folder.path())?;
-    let (console, report) = (folder.path().join("console"), folder.path().join("report"));
-    let kernel = std::env::var(kernel_variable(machine)).map_err(|error| error.to_string())?;
-    let arm = std::env::consts::ARCH == "aarch64";
-    let mut qemu = Command::new(qemu());
-    // 5-level paging and cmpxchg16b are where emulated guests were seen to crash.
-    qemu.args(if arm { ["-M", "virt", "-cpu", "max"] } else { ["-M", "pc", "-cpu", "max,la57=off,cx16=off"] });
-    qemu.args(["-accel", &std::env::var("VM_ACCEL").unwrap_or_else(|_| "tcg".into())]);
-    qemu.args(["-m", "512", "-smp", "2", "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
-    qemu.arg("-kernel").arg(kernel);
-    let (port, report_port) = if arm { ("ttyAMA0", "ttyAMA1") } else { ("ttyS0", "ttyS1") };
-    qemu.arg("-append").arg(format!(
-        "root=/dev/nvme0n1 rw init=/init console={port} quiet loglevel=4 mitigations=off panic=-1 report=/dev/{report_port} machine={}",
-        machine.name()
-    ));
-    qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=disk,snapshot=on", disk.display()));
-    qemu.args(["-device", "nvme,drive=disk,serial=1"]);
-    for file in [&console, &report] {
-        qemu.arg("-serial").arg(format!("file:{}", file.display()));
+    let kernel = std::env::var_os(kernel_variable(machine)).ok_or("no kernel")?;
+    let ended = qemu::Machine {
+        kernel: kernel.into(),
+        disk: &disk,
+        second: None,
+        memory: 512,
+        arguments: format!("init=/init report={} machine={}", qemu::report_port(), machine.name()),
+        limit: BOOT_LIMIT,
     }
-    let mut guest = qemu.stdin(Stdio::null()).spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
-    let start = Instant::now();
-    let status = loop {
-        match guest.try_wait().map_err(|error| error.to_string())? {
-            Some(status) => break status.to_string(),
-            None if start.elapsed() > BOOT_LIMIT => {
-                guest.kill().and_then(|()| guest.wait()).map_err(|error| error.to_string())?;
-                break format!("killed after {BOOT_LIMIT:?}");
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    let text = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let report = text(&report).map_err(|error| format!("no report ({error}); qemu: {status}"))?;
-    let console = text(&console).unwrap_or_default();
-    println!("# the machine of {} ran for {:.1} s", machine.name(), start.elapsed().as_secs_f32());
-    let tail: Vec<&str> = console.lines().rev().take(40).collect();
-    let console = format!("{}\nqemu: {status}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
-    Ok(Boot { outcomes: report.lines().filter_map(parse).collect(), console })
+    .run(folder.path())?;
+    println!("# the machine of {} ran for {:.1} s", machine.name(), ended.took.as_secs_f32());
+    Ok(Boot { outcomes: ended.report.lines().filter_map(parse).collect(), console: qemu::tail(&ended.console) })
 }
 
 /// `NAME pass` or `NAME fail TEXT`, the text with `\n` for newlines.
@@ -166,12 +120,6 @@ fn disk(folder: &Path) -> Result<PathBuf, String> {
         std::fs::copy(word, target).map_err(io(word))?;
     }
     let disk = folder.join("disk");
-    let size = "512M";
-    let made = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"])
-        .args([&tree, &disk])
-        .arg(size)
-        .output()
-        .map_err(io("mke2fs"))?;
-    if made.status.success() { Ok(disk) } else { Err(format!("mke2fs: {}", String::from_utf8_lossy(&made.stderr))) }
+    qemu::image(&tree, &disk, "512M")?;
+    Ok(disk)
 }
