@@ -18,6 +18,7 @@ use crate::init::state::SupervisorState;
 use crate::prepare::Plan;
 use crate::probe::host::Host;
 use crate::probe::{Roots, apparmor, engine};
+use crate::sys::spawn::find_program;
 
 /// How long a program may take to tell its version.
 const LIMIT: Duration = Duration::from_secs(2);
