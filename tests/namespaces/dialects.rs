@@ -24,6 +24,10 @@ use crate::support::{ensure, eventually, pid_namespaces, trial};
 pub const STANDING: &str = "read -r pid comm state ppid pgrp session tty tpgid rest < /proc/$$/stat; \
                             echo $((pgrp == pid)) $((session == pid)) $((tpgid == pid)) $((tty != 0))";
 
+/// Waits until an orphan has been collected.
+pub const GONE: &str = "sh -c 'sleep 0.05 & echo $! > $DIR/orphan'; \
+                    while kill -0 $(cat $DIR/orphan) 2>/dev/null; do sleep 0.02; done";
+
 pub fn trials() -> Vec<Trial> {
     [tini::trials(), dumb_init::trials(), terminal::trials()].into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use nix::libc;
 
 use super::Step::{Quiet, Stops, Told, ToldAndStops};
-use super::{Case, STANDING, compared};
+use super::{Case, GONE, STANDING, compared};
 
 pub fn trials() -> Vec<Trial> {
     compared("dumb-init", [words(), ends(), surroundings(), signals(), job_control()].concat())
@@ -42,8 +42,13 @@ fn words() -> Vec<Case> {
     ]
 }
 
+const AWAITED: &str =
+    "set -- sh -c '\"$@\"; code=$?; until [ -s $DIR/got ]; do sleep 0.02; done; cat $DIR/got; exit $code' sh \"$@\"";
+const NOT_AWAITED: &str = "set -- sh -c '\"$@\"; code=$?; sleep 0.3; cat $DIR/got 2>/dev/null; exit $code' sh \"$@\"";
+
 fn ends() -> Vec<Case> {
     let mut cases = Vec::new();
+    // With a session the rest is awaited; without one nothing comes, however long one waits.
     for (session, name) in [
         ("1", ["gives_the_code", "gives_the_signal", "misses_a_program", "tells_all", "says_farewell"]),
         (
@@ -70,7 +75,7 @@ fn ends() -> Vec<Case> {
                     "sh -c 'trap \"echo term > $DIR/got; exit\" TERM; echo up > $DIR/up; while :; do sleep 0.02; done' 2>/dev/null & \
                      until [ -e $DIR/up ]; do sleep 0.02; done; exit 4",
                 )
-                .before("set -- sh -c '\"$@\"; code=$?; sleep 0.2; cat $DIR/got 2>/dev/null; exit $code' sh \"$@\""),
+                .before(if session == "1" { AWAITED } else { NOT_AWAITED }),
             ]
             .map(|case| case.with("DUMB_INIT_SETSID", session)),
         );
@@ -86,7 +91,7 @@ fn ends() -> Vec<Case> {
         Case::new("runs_scripts_without_an_interpreter", &["./script", "x"])
             .before("printf 'echo $0 $1; exit 9' > script; chmod +x script"),
         Case::script("gives_the_code_as_pid_one", &[], "exit 42").being_one(),
-        Case::script("collects_orphans_as_pid_one", &["-v"], "sh -c 'sleep 0.1 & exit 0'; sleep 0.4").being_one(),
+        Case::script("collects_orphans_as_pid_one", &["-v"], GONE).being_one(),
     ]);
     cases
 }
@@ -96,7 +101,7 @@ fn surroundings() -> Vec<Case> {
         Case::script(
             "leaves_the_folder_itself",
             &[],
-            "sleep 0.1; readlink /proc/$PPID/cwd; readlink /proc/self/cwd | sed s,$DIR,DIR,",
+            "until [ $(readlink /proc/$PPID/cwd) = / ]; do sleep 0.02; done; readlink /proc/$PPID/cwd; readlink /proc/self/cwd | sed s,$DIR,DIR,",
         ),
         Case::script("makes_a_session", &[], STANDING),
         Case::script("makes_none_in_single_child_mode", &["-c"], STANDING),

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use nix::libc;
 
 use super::Step::{Quiet, Told};
-use super::{Case, STANDING, compared};
+use super::{Case, GONE, STANDING, compared};
 
 pub fn trials() -> Vec<Trial> {
     compared("tini", [words(), ends(), failures(), surroundings(), signals()].concat())
@@ -60,7 +60,7 @@ fn ends() -> Vec<Case> {
         Case::script("remaps_codes", &["-e", "3", "-e", "7"], "exit 7"),
         Case::script("remaps_no_others", &["-e", "3", "-e", "7"], "exit 8"),
         Case::script("remaps_signals", &["-e", "143"], "kill -TERM $$"),
-        Case::script("warns_of_orphans_it_collects", &["-s", "-w"], "sh -c 'sleep 0.05 & exit 0'; sleep 0.3"),
+        Case::script("warns_of_orphans_it_collects", &["-s", "-w"], GONE),
         Case::script("collects_orphans_by_variable", &[], ORPHAN).with("TINI_SUBREAPER", ""),
         Case::script("collects_orphans_by_option", &["-s"], ORPHAN),
         Case::script("leaves_orphans_to_others", &[], ORPHAN),
@@ -73,7 +73,7 @@ fn ends() -> Vec<Case> {
 
 /// Whose child an orphan becomes: that of its grandparent's parent (1) or not (0).
 const ORPHAN: &str = "sh -c '(sleep 0.2; read -r a b c ppid rest < /proc/self/stat; echo $ppid > $DIR/parent) & exit 0'; \
-                      sleep 0.5; echo $(($(cat $DIR/parent) == $PPID))";
+                      until [ -s $DIR/parent ]; do sleep 0.02; done; echo $(($(cat $DIR/parent) == $PPID))";
 
 fn failures() -> Vec<Case> {
     vec![
