@@ -13,7 +13,6 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 /// Folders of an overlay, all of them below one that is given with them.
@@ -43,45 +42,41 @@ pub enum Way {
 
 /// Has `look` look at the root of an overlay of folders below `folder`.
 ///
-/// A thread of its own does all of it, as it changes its working folder: names that are relative need no care for colons
-/// and commas in the names above them.
+/// However that is named: with colons and commas in it, it could not be an option of a mount, so the folders are named relative to
+/// a descriptor of it, or to the working folder of a thread of its own.
 pub fn with<T: Send>(
     folder: &Path,
     layers: &Layers<'_>,
     way: Way,
     look: impl FnOnce(BorrowedFd<'_>) -> T + Send,
 ) -> Result<T, Errno> {
-    let run = || {
-        unshare(CloneFlags::CLONE_FS)?;
-        nix::unistd::chdir(folder)?;
-        match way {
-            Way::Detached => {
-                let root = detached(layers)?;
-                let seen = look(root.as_fd());
-                // The kernel waits for all its CPUs before it lets go of an overlay, milliseconds on a busy machine.
-                super::beside::close(root);
-                Ok(seen)
-            }
-            Way::Namespace { at } => {
-                let root = in_namespace(layers, at)?;
-                Ok(look(root.as_fd()))
-            }
+    match way {
+        Way::Detached => {
+            let folder = open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let root = detached(layers, &folder)?;
+            let seen = look(root.as_fd());
+            // The kernel waits for all its CPUs before it lets go of an overlay, milliseconds on a busy machine.
+            super::beside::close(root);
+            Ok(seen)
         }
-    };
-    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, run) {
-        Ok(thread) => thread.join().unwrap_or(Err(Errno::EFAULT)),
-        Err(error) => Err(super::file::errno(&error)),
-    })
+        Way::Namespace { at } => super::mount::privately(|| {
+            nix::unistd::chdir(folder)?;
+            let root = mounted(layers, at)?;
+            Ok(look(root.as_fd()))
+        })?,
+    }
 }
 
-fn detached(layers: &Layers<'_>) -> Result<OwnedFd, Errno> {
+fn detached(layers: &Layers<'_>, folder: &OwnedFd) -> Result<OwnedFd, Errno> {
     // SAFETY: the name is a C string; the flag is FSOPEN_CLOEXEC.
     let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), 1) })?;
     let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
+    let below = |name: &str| format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
+    let lower: Vec<String> = layers.lower.iter().map(|name| below(name)).collect();
     for (key, value) in [
-        (c"lowerdir", text(&layers.lower.join(":"))?),
-        (c"upperdir", text(layers.upper)?),
-        (c"workdir", text(layers.work)?),
+        (c"lowerdir", text(&lower.join(":"))?),
+        (c"upperdir", text(&below(layers.upper))?),
+        (c"workdir", text(&below(layers.work))?),
     ] {
         configure(&context, libc::FSCONFIG_SET_STRING, Some(key), Some(&value))?;
     }
@@ -108,9 +103,9 @@ fn descriptor(result: libc::c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Mounts it where only this thread sees it; with the thread the namespace ends, and the mount with it.
-fn in_namespace(layers: &Layers<'_>, at: &str) -> Result<OwnedFd, Errno> {
-    super::mount::leave_namespace()?;
+/// Mounts it where only this thread sees it, whose working folder has the layers; with the thread the namespace ends, and the mount
+/// with it.
+fn mounted(layers: &Layers<'_>, at: &str) -> Result<OwnedFd, Errno> {
     let paths = format!("lowerdir={},upperdir={},workdir={}", layers.lower.join(":"), layers.upper, layers.work);
     let data = std::iter::once(paths.as_str()).chain(layers.flags.iter().copied()).collect::<Vec<_>>().join(",");
     nix::mount::mount(Some("overlay"), at, Some("overlay"), MsFlags::empty(), Some(data.as_str()))?;
