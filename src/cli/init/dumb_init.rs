@@ -144,23 +144,15 @@ Use --help for full usage.
 fn help(name: &str) -> String {
     format!(
         "{VERSION}
-Usage: {name} [option] command [[arg] ...]
+Usage: {name} [OPTIONS] PROGRAM [ARGS]
 
-dumb-init is a simple process supervisor that forwards signals to children.
-It is designed to run as PID1 in minimal container environments.
+Runs one program in a session of its own, passes signals to it and to what it starts, and collects what they leave behind.
 
-Optional arguments:
-   -c, --single-child   Run in single-child mode.
-                        In this mode, signals are only proxied to the
-                        direct child and not any of its descendants.
-   -r, --rewrite s:r    Rewrite received signal s to new signal r before proxying.
-                        To ignore (not proxy) a signal, rewrite it to 0.
-                        This option can be specified multiple times.
-   -v, --verbose        Print debugging information to stderr.
-   -h, --help           Print this help message and exit.
-   -V, --version        Print the current version and exit.
-
-Full help is available online at https://github.com/Yelp/dumb-init
+  -c, --single-child   no session: signals go to the program alone
+  -r, --rewrite S:R    pass signal number S on as R, or not at all for 0; may be repeated
+  -v, --verbose        tell on standard error what is done
+  -h, --help           print this help
+  -V, --version        print the version
 "
     )
 }

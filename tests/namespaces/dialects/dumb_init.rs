@@ -20,8 +20,8 @@ fn passed_on() -> Vec<i32> {
 fn words() -> Vec<Case> {
     let refused = |name, words: &[&str]| Case::new(name, words);
     vec![
-        refused("has_help", &["--help"]),
-        refused("has_short_help", &["-vh"]),
+        refused("has_help", &["--help"]).first_lines(),
+        refused("has_short_help", &["-vh"]).first_lines(),
         refused("says_its_version", &["--version"]),
         refused("says_its_version_shortly", &["-V", "--nonsense"]),
         refused("wants_a_program", &[]),
