@@ -16,7 +16,8 @@ pub const FOLDER: &str = "/run/dindctl";
 pub const BUNDLE: &str = "/run/dindctl/ca-certificates.crt";
 /// The extra ones alone.
 pub const EXTRA: &str = "/run/dindctl/extra-ca-certificates.crt";
-/// Options of the file system that holds them. Its size is that of the largest bundle of an image, [`LARGEST`] twice, and room.
+/// Options of the file system that holds them. Its size is room for the largest bundle of an
+/// image (4 MiB) and for the largest extra file (1 MiB) twice.
 pub const TMPFS: &str = "rw,noexec,nosuid,nodev,size=8388608,nr_inodes=16,mode=0755";
 
 /// Largest file of extra authorities, bytes.
