@@ -12,6 +12,8 @@ pub fn checks(plan: &Plan, prepared: bool) -> Vec<Check> {
 fn check(step: &Step, prepared: bool) -> Check {
     let (verdict, finding) = match &step.action {
         Action::Fail { cause } => (Verdict::Fail, cause.clone()),
+        // The start is tried all the same, because the trial may be wrong; beside a daemon that runs it was.
+        Action::Warn { message } if step.required && !prepared => (Verdict::Fail, message.clone()),
         Action::Warn { message } => (Verdict::Warn, message.clone()),
         Action::Nothing => (Verdict::Ok, format!("{}: {}", step.title, step.found)),
         // Once done, this stays: if there is something to do now, it could not be done.
@@ -42,6 +44,21 @@ mod tests {
             hint: Some("do".into()),
         };
         check(&step, false)
+    }
+
+    #[test]
+    fn what_the_daemon_will_hardly_start_with_is_a_failure_unless_it_has_started() {
+        let step = Step {
+            id: "firewall".into(),
+            title: "packet filter".into(),
+            found: "none".into(),
+            action: Action::Warn { message: "dockerd will hardly start".into() },
+            reason: "because".into(),
+            required: true,
+            hint: Some("do".into()),
+        };
+        assert_eq!(check(&step, false).verdict, Verdict::Fail);
+        assert_eq!(check(&step, true).verdict, Verdict::Warn);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn steps(found: &Firewall, wants: &Wants) -> Vec<Step> {
         return vec![step.fails(cause).hint(hint)];
     }
     let (trial, step) = match filter {
-        None => (None, step.warns(format!("dockerd will hardly start: {}", failures(found))).hint(MODULES)),
+        None => (None, step.warns(format!("dockerd will hardly start: {}", failures(found))).hint(MODULES).required()),
         Some(Filter::Nft) => (found.nft, step),
         Some(Filter::Legacy) => (found.legacy, legacy(step, found, wants)),
     };

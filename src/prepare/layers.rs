@@ -67,13 +67,15 @@ fn dockerd(storage: &Storage, found: &Layers, choice: Choice<'_>, wants: &Wants)
         (Err(_), Some(Asked { name, .. }), _) if name != "overlay2" => vec![step],
         (Err(problem), Some(Asked { place, .. }), _) => {
             let cause = lies(storage, "data root", problem);
-            vec![step.warns(format!("{cause}: dockerd will not start with overlay2, which {place} asks for"))]
+            vec![
+                step.warns(format!("{cause}: dockerd will not start with overlay2, which {place} asks for")).required(),
+            ]
         }
         (Err(problem), None, Some(&"overlay2")) => {
             let cause = lies(storage, "data root", problem);
             vec![step.warns(format!(
                 "{cause}: dockerd will not start, because its data there is of overlay2, and it takes no other driver by itself"
-            ))]
+            )).required()]
         }
         (Ok(()), _, _) | (Err(_), None, Some(_)) => vec![step],
         (Err(problem), None, None) => fallback(step, storage, problem, found.fuse, wants),
@@ -116,7 +118,7 @@ fn containerd(storage: &Storage, found: &Layers, choice: Choice<'_>) -> Vec<Step
     let cause = lies(storage, "containerd root", problem);
     vec![match choice.asked {
         Some(Asked { name: "overlayfs", place }) => {
-            step.warns(format!("{cause}: dockerd will not start with overlayfs, which {place} asks for"))
+            step.warns(format!("{cause}: dockerd will not start with overlayfs, which {place} asks for")).required()
         }
         Some(_) => step,
         None => step.warns(format!(

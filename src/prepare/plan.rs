@@ -37,7 +37,8 @@ pub struct Step {
     pub action: Action,
     /// Why.
     pub reason: String,
-    /// Whether the preparation fails when the action does; otherwise a failure is a warning.
+    /// Whether the preparation fails when the action does; otherwise a failure is a warning. Of a warning: whether the daemon will
+    /// hardly work, so that `doctor` calls it a failure.
     pub required: bool,
     /// What the operator can do when it fails.
     pub hint: Option<String>,

@@ -285,17 +285,18 @@ pub const CELLS: &[Cell] = &[
         name: "no_tables",
         arguments: "apparmor=0 module_blacklist=nf_tables,ip_tables,ip6_tables",
         plan: &[("firewall", "dockerd will hardly start")],
-        doctor: &[("firewall", "warn")],
+        doctor: &[("firewall", "fail")],
         log: &["hint: load the modules on the machine (modprobe", "cause: iptables does not work with this kernel"],
-        end: End::Refused { code: "1" },
+        end: End::Refused { code: "120" },
         told: "no packet filter at all: named, with what to load, before and after the daemon gave up",
         ..NORMAL
     },
     Cell {
         name: "no_overlay",
         arguments: "apparmor=0 module_blacklist=overlay",
+        plan: &[("data-root.overlay", "overlay cannot be")],
         end: End::Healthy { driver: "vfs", passed: SHORT, failed: &[] },
-        told: "nothing; the engine falls back on vfs",
+        told: "no overlay: named, with the slower driver that the engine takes",
         ..NORMAL
     },
     Cell {
