@@ -122,16 +122,18 @@ fn codes_of_blows(id: &str, struck: &[Struck]) -> Vec<i32> {
 /// What the engine writes for a container of whose end it knows no more than that.
 const UNKNOWN: i32 = 255;
 
-/// How long after its end the engine may still be busy with a container on a loaded machine.
-const AFTERMATH: Duration = Duration::from_secs(5);
+/// How long the engine may be busy on a loaded machine: with a container after its end, and with coming back after a blow.
+const AFTERMATH: Duration = Duration::from_secs(10);
 
 impl Job {
-    /// Whether a daemon died while it ended. dockerd has containerd forget an ended container before it has written the code
+    /// Whether a daemon died, or was not back yet, while it ended. dockerd has containerd forget an ended container before it has written the code
     /// to its disk, and containerd cleans away what ended without it: a death in between loses the code, and no restart brings it
     /// back.
     fn may_be_lost(&self, struck: &[Struck]) -> bool {
         let (from, to) = self.time;
-        struck.iter().any(|hit| hit.action.ends_a_daemon() && hit.from <= to + AFTERMATH && from <= hit.until)
+        struck
+            .iter()
+            .any(|hit| hit.action.ends_a_daemon() && hit.from <= to + AFTERMATH && from <= hit.until + AFTERMATH)
     }
 
     /// Waits for its end and gives what is wrong with it, if anything.

@@ -122,8 +122,11 @@ pub fn a_full_disk_stops_neither_daemons_nor_containers() -> Result<(), Failed> 
 const RELOADS: usize = 20;
 
 pub fn a_full_log_volume_is_told_and_stops_nothing() -> Result<(), Failed> {
-    let dind = Container::dind("log", &["--env=DINDCTL_DAEMON_LOG=/logs/daemon.log", "--tmpfs=/logs:size=128k"]);
-    let log = || dind.sh("cat /logs/daemon.log").out;
+    // Each reload begins a new file; so many are kept that none goes and makes room.
+    let options =
+        ["--env=DINDCTL_DAEMON_LOG=/logs/daemon.log", "--env=DINDCTL_DAEMON_LOG_COUNT=255", "--tmpfs=/logs:size=2m"];
+    let dind = Container::dind("log", &options);
+    let log = || dind.sh("cat /logs/daemon.log*").out;
     let told_times = || dind.logs().matches("cannot write to the log file /logs/daemon.log").count();
     // Each reload is told in a short line and a long one.
     let some_lines = || {
