@@ -86,9 +86,12 @@ EOF"#;
         assert!(reason.as_str().is_some_and(|reason| reason.contains("more than its limit")), "{report}");
     }
     assert_eq!(report["checks"][1]["measured"]["value"], 40.0, "{report}");
-    // Half a CPU that became four fifths; a machine too busy to give even half of one proves nothing.
+    // Half a CPU that became four fifths; a machine too busy to give more than the tolerance allows proves nothing.
     let half = &report["checks"][2];
-    assert!(half["verdict"] == "fail" || half["measured"]["value"].as_f64().is_some_and(|cpus| cpus < 0.5), "{report}");
+    assert!(
+        half["verdict"] == "fail" || half["measured"]["value"].as_f64().is_some_and(|cpus| cpus < 0.55),
+        "{report}"
+    );
     nothing_is_left(&dind);
     Ok(())
 }
