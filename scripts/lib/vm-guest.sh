@@ -184,7 +184,10 @@ run_container() {
         wait "$launcher"
     else
         visit "$pid" doctor dindctl doctor --output json --all
-        if [[ $state == healthy ]]; then selftest "$pid"; fi
+        if [[ $state == healthy ]]; then
+            selftest "$pid"
+            twist later
+        fi
         # Profiles of AppArmor; without it there are none.
         visit "$pid" profiles cat /sys/kernel/security/apparmor/profiles
         kill -TERM "$pid"
@@ -192,6 +195,7 @@ run_container() {
         echo $? >"$out/exit"
     fi
     deliver doctor
+    deliver clock
     deliver profiles
     deliver exit
     deliver log
@@ -223,6 +227,7 @@ selftest() {
     (
         while sleep 0.3; do
             find "$cgroup" -type d -regextype posix-extended -regex '.*/[0-9a-f]{64}' -printf '%h\n' 2>/dev/null
+            nested_processes
         done >"$out/groups.all"
     ) &
     watcher=$!
@@ -232,7 +237,50 @@ selftest() {
     wait "$watcher" 2>/dev/null
     sort -u "$out/groups.all" >"$out/groups"
     local name
-    for name in selftest selftest.err selftest.code groups; do deliver "$name"; done
+    sort -u -o "$out/nested" "$out/nested"
+    daemons >"$out/daemons"
+    for name in selftest selftest.err selftest.code groups nested daemons; do deliver "$name"; done
+}
+
+# nested_processes: of each process in a nested container, who is killed first when memory runs out, and its profile.
+nested_processes() {
+    local file process score profile
+    while read -r file; do
+        while read -r process; do
+            # It may be gone, and the kernel may have no profiles.
+            score='' profile=none
+            read -r score <"/proc/$process/oom_score_adj"
+            read -r profile <"/proc/$process/attr/current"
+            if [[ $score ]]; then printf 'oom_score_adj %s, profile %s\n' "$score" "$profile"; fi
+        done <"$file"
+    done < <(find "$cgroup" -regextype posix-extended -regex '.*/[0-9a-f]{64}/cgroup.procs') >>"$out/nested" 2>/dev/null
+}
+
+# daemons: the same of those who keep them.
+daemons() {
+    local folder name score
+    for folder in /proc/[0-9]*; do
+        name=''
+        read -r name <"$folder/comm"
+        case $name in
+            dockerd | containerd | dindctl) read -r score <"$folder/oom_score_adj" && printf '%s %s\n' "$name" "$score" ;;
+        esac
+    done 2>/dev/null
+}
+
+# later_clock_jumps: a day on, two days back, and a daemon that dies meanwhile.
+later_clock_jumps() {
+    local step folder name
+    for step in 86400 -172800; do
+        date -s "@$(($(date +%s) + step))" >/dev/null
+        for folder in /proc/[0-9]*; do
+            if read -r name <"$folder/comm" && [[ $name == dockerd ]]; then kill -KILL "${folder#/proc/}"; fi
+        done 2>/dev/null
+        sleep 1
+        visit "$pid" clock.health dindctl health --wait 120s
+        visit "$pid" clock.status dindctl status --output json
+        printf '%s: health %s, status %s\n' "$step" "$(<"$out/clock.health.code")" "$(<"$out/clock.status")" >>"$out/clock"
+    done
 }
 
 # ---- the container
@@ -315,6 +363,25 @@ inside_read_only_groups() {
 }
 inside_missing_hierarchies() { umount "$cgroup/systemd" "$cgroup/devices" && rmdir "$cgroup"/{systemd,devices}; }
 inside_read_only_sys() { mount -o remount,bind,ro /sys; }
+inside_apparmor_auto() { export DINDCTL_APPARMOR=auto; }
+inside_apparmor_on() { export DINDCTL_APPARMOR=on; }
+inside_without_parser() { mount --bind /dev/null "$(command -v apparmor_parser)"; }
+# What an engine gives without --privileged, and --cap-add SYS_ADMIN --cap-add NET_ADMIN: its usual capabilities, and read-only
+# what it mounts so.
+inside_least_rights() {
+    local path
+    inside_read_only_groups
+    inside_read_only_sys
+    for path in bus fs irq sys sysrq-trigger; do
+        if [[ ! -e /proc/$path ]]; then continue; fi
+        mount --bind "/proc/$path" "/proc/$path"
+        mount -o remount,bind,ro "/proc/$path"
+    done
+    local caps=-all name
+    for name in chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod \
+        audit_write setfcap sys_admin net_admin; do caps+=,+$name; done
+    start_with=(setpriv --bounding-set "$caps" --inh-caps=-all)
+}
 inside_without_sys_resource() { start_with=(setpriv --bounding-set -sys_resource --inh-caps -sys_resource); }
 
 case ${1:-machine} in

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod gc;
 pub mod health;
 pub mod init;
+pub mod missed;
 pub mod modprobe;
 pub mod places;
 pub mod preparation;
@@ -122,6 +123,9 @@ enum Command {
     Selftest(selftest::SelftestArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
     Certificates,
+    /// Tell whether the daemon believes in containers that have ended
+    #[command(hide = true)]
+    Missed,
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -219,6 +223,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
+        Command::Missed => missed::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
         Command::Config(command) => config_show::run(&command, config),
     }

@@ -20,6 +20,7 @@ pub mod job;
 pub mod language;
 pub mod lease;
 pub mod locality;
+pub mod missed;
 pub mod network;
 pub mod outcome;
 pub mod parse;

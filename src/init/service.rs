@@ -14,7 +14,8 @@ notification or a stray timer can be logged and can do no harm.
                                        Stopped ◀── end ┤
                                        Failed  ◀── give up
 ```
-A request to stop leads from every state to `Stopping` or, without a process, straight to `Stopped`.
+A request to stop leads from every state to `Stopping` or, without a process, straight to `Stopped`. A renewal leads from `Ready` to
+`Stopping`, and by the end of the process to `Backoff` without a delay.
 */
 use std::time::Duration;
 
@@ -63,6 +64,11 @@ pub enum Event {
         /// The signal that asks for it.
         signal: Signal,
     },
+    /// It is to end in order and to be started again, whatever its policy says of an end.
+    RenewRequested {
+        /// The signal that asks for the end.
+        signal: Signal,
+    },
     /// It is to end now.
     KillRequested,
 }
@@ -102,6 +108,7 @@ struct Process {
     /// When it said to be ready although it was.
     said_ready_again: Option<Duration>,
     asked_to_stop: bool,
+    renewed: bool,
 }
 
 /// One supervised program.
@@ -210,6 +217,7 @@ impl Service {
             Event::TimerFired => self.timer_fired(now),
             Event::Drain => self.drain(),
             Event::StopRequested { signal } => self.stop(signal),
+            Event::RenewRequested { signal } => self.renew(signal),
             Event::KillRequested => self.kill(),
         }
     }
@@ -227,7 +235,8 @@ impl Service {
             return vec![Effect::Ignored];
         }
         self.starts = self.starts.saturating_add(1);
-        self.process = Some(Process { pid, ready_since: None, said_ready_again: None, asked_to_stop: false });
+        self.process =
+            Some(Process { pid, ready_since: None, said_ready_again: None, asked_to_stop: false, renewed: false });
         match self.readiness {
             Readiness::Started => self.ready(now),
             Readiness::Notify => Vec::new(),
@@ -290,6 +299,9 @@ impl Service {
         if process.asked_to_stop {
             return self.end();
         }
+        if process.renewed && !self.draining {
+            return self.start_after(now, Duration::ZERO);
+        }
         let ready_for = process.ready_since.map(|since| now.saturating_sub(since));
         self.after_life(now, Life { ready_for, success: exit.is_success(), permanent })
     }
@@ -301,16 +313,18 @@ impl Service {
         }
         match self.policy.decide(&mut self.history, now, life) {
             Decision::End => self.end(),
-            Decision::Restart { after } => {
-                self.phase = Phase::Backoff;
-                self.restart_at = Some(now.saturating_add(after));
-                vec![Effect::ScheduleRestart { after }]
-            }
+            Decision::Restart { after } => self.start_after(now, after),
             Decision::GiveUp(reason) => {
                 self.phase = Phase::Failed;
                 vec![Effect::GiveUp(reason)]
             }
         }
+    }
+
+    fn start_after(&mut self, now: Duration, after: Duration) -> Vec<Effect> {
+        self.phase = Phase::Backoff;
+        self.restart_at = Some(now.saturating_add(after));
+        vec![Effect::ScheduleRestart { after }]
     }
 
     fn end(&mut self) -> Vec<Effect> {
@@ -343,11 +357,23 @@ impl Service {
             (Some(process), _) => {
                 process.asked_to_stop = true;
                 self.phase = Phase::Stopping;
-                // A stopped process sees the signal only once it runs again.
-                vec![Effect::Signal(signal), Effect::Signal(Signal::SIGCONT)]
+                // A stopped process sees the signal only once it runs again; one that is renewed has it already.
+                let asked = Some(Effect::Signal(signal)).filter(|_| !process.renewed);
+                asked.into_iter().chain([Effect::Signal(Signal::SIGCONT)]).collect()
             }
             (None, Phase::Waiting | Phase::Backoff) => self.end(),
             (None, _) => vec![Effect::Ignored],
+        }
+    }
+
+    fn renew(&mut self, signal: Signal) -> Vec<Effect> {
+        match &mut self.process {
+            Some(process) if self.phase == Phase::Ready && !self.draining => {
+                process.renewed = true;
+                self.phase = Phase::Stopping;
+                vec![Effect::Signal(signal), Effect::Signal(Signal::SIGCONT)]
+            }
+            _ => vec![Effect::Ignored],
         }
     }
 

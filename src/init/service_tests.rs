@@ -5,6 +5,7 @@ use crate::init::policy::Restart;
 
 const SECOND: Duration = Duration::from_secs(1);
 const FAILED: Event = Event::Exited { exit: Exit::Code(1), permanent: false };
+const RENEW: Event = Event::RenewRequested { signal: Signal::SIGTERM };
 const STOP: Event = Event::StopRequested { signal: Signal::SIGTERM };
 
 fn daemon() -> Service {
@@ -56,6 +57,32 @@ fn a_daemon_that_stops_without_being_asked_is_started_again() {
     assert_eq!(service.phase(), Phase::Stopping);
     let exited = Event::Exited { exit: Exit::Code(0), permanent: false };
     assert_eq!(service.handle(6 * SECOND, exited), [Effect::ScheduleRestart { after: Duration::ZERO }]);
+}
+
+#[test]
+fn a_renewed_service_is_started_again_whatever_its_policy() {
+    for restart in [Restart::Always, Restart::OnFailure, Restart::Never] {
+        let mut service = Service::new(RestartPolicy::new(restart), Readiness::Started);
+        service.handle(Duration::ZERO, Event::Begin);
+        service.handle(Duration::ZERO, Event::Spawned { pid: 7 });
+        let expected = [Effect::Signal(Signal::SIGTERM), Effect::Signal(Signal::SIGCONT)];
+        assert_eq!(service.handle(SECOND, RENEW), expected);
+        assert_eq!(service.handle(SECOND, RENEW), [Effect::Ignored], "once is enough");
+        let exited = Event::Exited { exit: Exit::Code(0), permanent: false };
+        assert_eq!(service.handle(SECOND, exited), [Effect::ScheduleRestart { after: Duration::ZERO }]);
+    }
+}
+
+#[test]
+fn a_stop_overtakes_a_renewal() {
+    let mut service = running();
+    service.handle(SECOND, RENEW);
+    assert_eq!(service.handle(SECOND, STOP), [Effect::Signal(Signal::SIGCONT)], "it has the signal already");
+    assert_eq!(service.handle(SECOND, FAILED), [Effect::Ended]);
+    let mut service = running();
+    service.handle(SECOND, RENEW);
+    service.handle(SECOND, Event::Drain);
+    assert_eq!(service.handle(SECOND, FAILED), [Effect::Ended]);
 }
 
 #[test]
@@ -124,6 +151,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::TimerFired),
         Just(Event::Drain),
         Just(STOP),
+        Just(RENEW),
         Just(Event::KillRequested),
     ]
 }

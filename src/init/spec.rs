@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::policy::{Restart, RestartPolicy};
 use crate::sys::spawn::{Session, Spawn, Stdio};
+use crate::sys::wait::Exit;
 
 /// How long the container lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,16 +200,36 @@ pub type Diagnose = Box<dyn Fn(&str, &[String]) -> Option<Diagnosis>>;
 /// Called when `SIGHUP` arrives, before it is forwarded; an error is logged and nothing is forwarded.
 pub type ReloadHook = Box<dyn FnMut() -> Result<(), String>>;
 
-/// Work that comes due while the services run, done by a process of its own: the renewal of certificates.
+/// When work is to be done.
+pub enum Occasion {
+    /// By the clock: the time until somebody should look again; `None`: now.
+    Due(Box<dyn FnMut() -> Option<Duration>>),
+    /// Each time this service has come back after a death that nobody asked for.
+    Return(String),
+}
+
+/// Work that comes up while the services run, done by a process of its own: the renewal of certificates, a look at what a
+/// daemon has missed.
 pub struct Upkeep {
     /// What it is, for messages.
     pub name: &'static str,
-    /// Time until somebody should look again; `None`: the work is to be done now.
-    pub due: Box<dyn FnMut() -> Option<Duration>>,
+    /// When.
+    pub occasion: Occasion,
     /// The process that does it.
     pub spawn: Spawn,
-    /// Asked when the process has succeeded: the service that has to be started anew because of it.
-    pub restart: Box<dyn FnMut() -> Option<String>>,
+    /// Asked how to take its end.
+    pub judge: Box<dyn FnMut(Exit) -> Verdict>,
+}
+
+/// What follows from the end of such a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Done,
+    /// This service has to be started anew because of it.
+    StartAnew(String),
+    /// It has failed.
+    Failed,
 }
 
 /// What a stop that was asked for and went well is reported as.
@@ -253,8 +274,8 @@ pub struct SupervisorConfig {
     pub prepare_ms: f64,
     /// API sockets that were bound, handed on in the state.
     pub listen: Vec<String>,
-    /// Work that comes due.
-    pub upkeep: Option<Upkeep>,
+    /// Work that comes up.
+    pub upkeep: Vec<Upkeep>,
     /// Recognises causes of death.
     pub diagnose: Option<Diagnose>,
     /// What `SIGHUP` does before it is forwarded.
@@ -282,7 +303,7 @@ impl SupervisorConfig {
             started: std::time::Instant::now(),
             prepare_ms: 0.0,
             listen: Vec::new(),
-            upkeep: None,
+            upkeep: Vec::new(),
             diagnose: None,
             reload_hook: None,
         }

@@ -70,7 +70,7 @@ pub struct Supervisor {
     stop_delay: Duration,
     stop_code: StopCode,
     delayed: Option<Delayed>,
-    upkeep: Option<Due>,
+    upkeep: Vec<Due>,
     diagnose: Option<Diagnose>,
     reload_hook: Option<ReloadHook>,
     signals: SignalPipe,
@@ -130,7 +130,7 @@ impl Supervisor {
             stop_delay: config.stop_delay,
             stop_code: config.stop_code,
             delayed: None,
-            upkeep: config.upkeep.map(|work| Due::new(work, Duration::ZERO)),
+            upkeep: config.upkeep.into_iter().map(|work| Due::new(work, Duration::ZERO)).collect(),
             diagnose: config.diagnose,
             reload_hook: config.reload_hook,
             signals,
@@ -314,7 +314,7 @@ impl Supervisor {
         let mut moments: Vec<Duration> = self.units.iter().filter_map(|unit| unit.machine.timer()).collect();
         moments.extend(self.shutdown.as_ref().and_then(|(shutdown, _)| shutdown.timer(now)));
         if self.shutdown.is_none() {
-            moments.extend(self.upkeep.as_ref().and_then(Due::timer));
+            moments.extend(self.upkeep.iter().filter_map(Due::timer));
         }
         moments.extend(self.control.as_ref().and_then(Control::timer));
         moments.extend(self.delayed.as_ref().map(|delayed| delayed.until));

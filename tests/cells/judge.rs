@@ -26,6 +26,9 @@ pub fn judge(cell: &Cell, results: &Results) -> Judged {
     fault(plan(cell, results));
     fault(doctor(cell, results));
     fault(said_all(cell.log, results.text("log")));
+    for (file, words) in cell.files {
+        fault(said_all(&[words], results.text(file)).map_err(|why| format!("{file}: {why}")));
+    }
     let (end, measured) = match cell.end {
         End::Healthy { driver, passed, failed } => {
             fault(ended(results, "healthy", "0"));

@@ -94,6 +94,8 @@ pub struct Cell {
     pub doctor: &'static [(&'static str, &'static str)],
     /// Words of the log.
     pub log: &'static [&'static str],
+    /// Other files that the guest delivers, and words of each.
+    pub files: &'static [(&'static str, &'static str)],
     pub end: End,
     /// What dindctl found and did, for people: what `plan`, `doctor` and `log` hold it to.
     pub told: &'static str,
@@ -117,6 +119,7 @@ const NORMAL: Cell = Cell {
     plan: &[],
     doctor: &[],
     log: &[],
+    files: &[],
     end: FINE_SHORT,
     told: "",
 };
@@ -128,7 +131,16 @@ pub const CELLS: &[Cell] = &[
         quick: true,
         plan: &[("cgroup.v2.delegate", "delegate"), ("firewall", "nf_tables works for IPv4 and IPv6")],
         doctor: &[("cgroup.v2.delegate", "ok"), ("daemon", "ok")],
+        twists: &["later_clock_jumps"],
         log: &["dockerd is ready"],
+        files: &[
+            ("daemons", "containerd -500"),
+            ("daemons", "dockerd -500"),
+            ("daemons", "dindctl 0"),
+            ("nested", "oom_score_adj 0,"),
+            ("clock", "86400: health 0"),
+            ("clock", "-172800: health 0"),
+        ],
         end: FINE,
         told: "processes moved to a leaf, all controllers handed on",
         ..NORMAL
@@ -304,7 +316,42 @@ pub const CELLS: &[Cell] = &[
         arguments: "apparmor=1 security=apparmor",
         plan: &[("securityfs", "mount")],
         doctor: &[("apparmor", "ok")],
+        files: &[("nested", "profile unconfined")],
         told: "securityfs mounted; the engine loads no profile for nested containers",
+        ..NORMAL
+    },
+    Cell {
+        name: "apparmor_auto",
+        arguments: "apparmor=1 security=apparmor",
+        twists: &["inside_apparmor_auto"],
+        plan: &[("env.container", "AppArmor took a profile for trial")],
+        files: &[("profiles", "docker-default"), ("nested", "profile docker-default (enforce)")],
+        told: "a profile loaded for trial; nested containers have the engine's",
+        ..NORMAL
+    },
+    Cell {
+        name: "apparmor_without_parser",
+        arguments: "apparmor=1 security=apparmor",
+        twists: &["inside_apparmor_auto", "inside_without_parser"],
+        plan: &[("env.container", "no AppArmor for nested containers")],
+        files: &[("nested", "profile unconfined")],
+        told: "no profile can be loaded: nested containers have none, as by default",
+        ..NORMAL
+    },
+    Cell {
+        name: "apparmor_insisted",
+        arguments: "apparmor=1 security=apparmor",
+        twists: &["inside_apparmor_on", "inside_without_parser"],
+        doctor: &[("env.container", "fail")],
+        log: &["AppArmor was asked for"],
+        end: End::Refused { code: "125" },
+        told: "insisted on AppArmor where no profile can be loaded: refused, with what is missing",
+        ..NORMAL
+    },
+    Cell {
+        name: "least_rights",
+        twists: &["inside_least_rights"],
+        told: "without --privileged, with SYS_ADMIN and NET_ADMIN: what is mounted read-only mounted anew",
         ..NORMAL
     },
     Cell {

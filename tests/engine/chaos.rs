@@ -38,6 +38,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("chaos::a_frozen_daemon_is_unhealthy_until_it_goes_on", frozen::a_frozen_daemon_is_unhealthy_until_it_goes_on),
     ("chaos::a_stop_wakes_what_is_frozen", frozen::a_stop_wakes_what_is_frozen),
     ("chaos::codes_of_containers_that_end_meanwhile_are_kept", frozen::codes_of_containers_that_end_meanwhile_are_kept),
+    ("chaos::dockerd_goes_on_where_it_has_missed_nothing", frozen::dockerd_goes_on_where_it_has_missed_nothing),
     ("chaos::a_fork_bomb_as_command_ends_with_the_container", scarcity::a_fork_bomb_as_command_ends_with_the_container),
     ("chaos::hunger_for_memory_never_ends_pid_one", scarcity::hunger_for_memory_never_ends_pid_one),
     (

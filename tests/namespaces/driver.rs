@@ -11,11 +11,13 @@ use dindctl::init::policy::{Restart, RestartPolicy};
 use dindctl::init::say::{Level, Say};
 use dindctl::init::signals::catch_supervised;
 use dindctl::init::spec::{
-    Diagnosis, LogFile, Milestone, Output, Readiness, RunMode, ServiceSpec, Sink, StopCode, StopPlan, SupervisorConfig,
+    Diagnosis, LogFile, Milestone, Occasion, Output, Readiness, RunMode, ServiceSpec, Sink, StopCode, StopPlan,
+    SupervisorConfig, Upkeep, Verdict,
 };
 use dindctl::init::supervisor::Supervisor;
 use dindctl::sys::signal_set::{SignalSet, block, take};
 use dindctl::sys::spawn::{Session, Spawn, Stdio};
+use dindctl::sys::wait::Exit;
 use nix::libc;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -144,6 +146,9 @@ pub struct Config {
     /// Whether the end tells the signal that asked for it.
     #[serde(default)]
     pub tell_signal: bool,
+    /// Work for when a service has come back: its name, a script, and who is started anew where that ends with 3.
+    #[serde(default)]
+    pub on_return: Option<[String; 3]>,
     pub services: Vec<Service>,
 }
 
@@ -182,6 +187,8 @@ fn supervise(path: &Path) -> i32 {
     told.stop_timeout = Duration::from_millis(config.stop_timeout_ms);
     told.stop_delay = Duration::from_millis(config.stop_delay_ms);
     told.stop_code = if config.tell_signal { StopCode::Signal } else { StopCode::Zero };
+    told.upkeep
+        .extend(config.on_return.map(|[service, script, renewed]| on_return(&folder, service, &script, renewed)));
     let log = folder.join("events");
     told.reload_hook = Some(Box::new(move || append(&log, "reload-hook")));
     told.diagnose = Some(Box::new(|_, lines| {
@@ -199,6 +206,21 @@ fn supervise(path: &Path) -> i32 {
     };
     std::fs::write(folder.join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
     i32::from(report.code)
+}
+
+fn on_return(folder: &Path, service: String, script: &str, renewed: String) -> Upkeep {
+    let spawn = Spawn {
+        program: "/bin/sh".into(),
+        argv: vec!["sh".into(), "-c".into(), script.into()],
+        env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()), ("DIR".into(), folder.into())],
+        ..Spawn::default()
+    };
+    let judge = move |exit| match exit {
+        Exit::Code(0) => Verdict::Done,
+        Exit::Code(3) => Verdict::StartAnew(renewed.clone()),
+        _ => Verdict::Failed,
+    };
+    Upkeep { name: "test of the work", occasion: Occasion::Return(service), spawn, judge: Box::new(judge) }
 }
 
 /// Says `ready`, then the number of each signal as it is taken from the queue; `SIGUSR2` is the last, with code 12.

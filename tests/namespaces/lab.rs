@@ -35,6 +35,7 @@ impl Lab {
             stop_timeout_ms: 10_000,
             stop_delay_ms: 0,
             tell_signal: false,
+            on_return: None,
             services,
         }
     }

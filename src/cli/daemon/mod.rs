@@ -6,6 +6,8 @@ dockerd, which find everything in its place.
 */
 mod addresses;
 mod files;
+mod missed;
+mod oom;
 mod renewal;
 mod rootless;
 mod services;
@@ -37,6 +39,7 @@ use crate::prepare::firewall;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Plan, Told, Wants};
+use crate::sys::beside;
 
 /// Name of the user's command among the services.
 pub const COMMAND: &str = "command";
@@ -90,8 +93,8 @@ struct Parts {
     reload: Option<Box<dyn FnMut() -> Result<(), String>>>,
     /// Kept open for as long as dockerd may have to be started again.
     sockets: Bound,
-    /// What comes due while it runs.
-    upkeep: Option<Upkeep>,
+    /// What comes up while it runs.
+    upkeep: Vec<Upkeep>,
     /// What the preparation took, milliseconds.
     prepare_ms: f64,
     /// Folder for the supervisor's state.
@@ -222,6 +225,7 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
     let prepare_ms = before.elapsed().as_secs_f64() * 1e3;
+    beside::begin();
     if let Some(trusted) = trusted {
         trust::install(launch, &trusted)?;
     }
@@ -293,7 +297,10 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     started.push(services::dockerd(launch, line, &bound, ours, &merged, &merged_path)?);
     let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
     let kept = (!merged.live_restore).then_some("live-restore is off, and a restart would end nested containers");
-    let upkeep = tls.clone().map(|wishes| renewal::upkeep(launch, wishes, kept));
+    let mut upkeep: Vec<Upkeep> = tls.clone().map(|wishes| renewal::upkeep(launch, wishes, kept)).into_iter().collect();
+    if ours {
+        upkeep.extend(missed::upkeep(launch, &listen, kept.is_none()));
+    }
     Ok(Parts {
         services: started,
         listen,
@@ -361,7 +368,7 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
         listen,
         reload: None,
         sockets: Bound::default(),
-        upkeep: None,
+        upkeep: Vec::new(),
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
     })

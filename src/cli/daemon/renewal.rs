@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::super::say::Level;
 use super::Launch;
 use super::services::DOCKERD;
-use crate::init::spec::Upkeep;
+use crate::init::spec::{Occasion, Upkeep, Verdict};
 use crate::prepare::tls::{DAY, Decision, TlsFacts, TlsWishes, decide, renewal};
 use crate::probe::certificates::{self, Content};
 use crate::sys::spawn::Spawn;
@@ -30,16 +30,19 @@ pub fn upkeep(launch: &Launch<'_>, wishes: TlsWishes, kept: Option<&'static str>
     };
     Upkeep {
         name: "renewal of certificates",
-        due: Box::new(move || due(&wishes)),
+        occasion: Occasion::Due(Box::new(move || due(&wishes))),
         spawn,
-        restart: Box::new(move || {
+        judge: Box::new(move |exit| {
+            if !exit.is_success() {
+                return Verdict::Failed;
+            }
             let now = contents(&server);
             let changed = now != used;
             used = now;
             if let (true, Some(why)) = (changed, kept) {
                 voice.say(Level::Warn, &format!("dockerd uses the new certificates from its next start on: {why}"));
             }
-            (changed && kept.is_none()).then(|| DOCKERD.to_owned())
+            if changed && kept.is_none() { Verdict::StartAnew(DOCKERD.to_owned()) } else { Verdict::Done }
         }),
     }
 }

@@ -148,7 +148,9 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
         reload: None,
         sockets: Bound::default(),
         upkeep: wanted
-            .map(|wanted| renewal::upkeep(launch, wanted, Some("it has to be started anew by hand in rootless mode"))),
+            .map(|wanted| renewal::upkeep(launch, wanted, Some("it has to be started anew by hand in rootless mode")))
+            .into_iter()
+            .collect(),
         prepare_ms: begun.elapsed().as_secs_f64() * 1e3,
         run_dir: places::user_run_dir(&launch.environment),
     })

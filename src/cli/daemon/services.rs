@@ -13,7 +13,7 @@ use super::super::config::keys::KEYS;
 use super::super::failure::Failure;
 use super::super::places::RUN_DIR;
 use super::super::say::Level;
-use super::{Launch, files};
+use super::{Launch, files, oom};
 use crate::engine::daemon_json::Merged;
 use crate::engine::{containerd as engine_containerd, diagnosis};
 use crate::init::outer;
@@ -25,7 +25,8 @@ use crate::sys::spawn::{Session, Spawn, find_program, spawn};
 
 /// Name of the daemon among the services.
 pub const DOCKERD: &str = "dockerd";
-const CONTAINERD: &str = "containerd";
+/// Name of containerd among them.
+pub const CONTAINERD: &str = "containerd";
 
 /// Longest time the daemon may take to switch live-restore off before it is stopped all the same. It takes 10-20 ms;
 /// a daemon with a quiet log and without notices is given this much and no more.
@@ -123,7 +124,9 @@ fn daemon(launch: &Launch<'_>, argv: Vec<OsString>) -> Result<Spawn, Failure> {
     let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
     let program = program(name, launch.environment.get("PATH"))?;
     // A session of its own: a Ctrl-C at the terminal is for us, and we stop the daemons in order.
-    Ok(Spawn { program, argv, env: launch.environment.pairs().to_vec(), session: Session::New, ..Spawn::default() })
+    let env = launch.environment.pairs().to_vec();
+    let oom_score_adj = oom::score(Path::new("/proc/self"));
+    Ok(Spawn { program, argv, env, session: Session::New, oom_score_adj, ..Spawn::default() })
 }
 
 fn program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {

@@ -81,6 +81,9 @@ impl Supervisor {
             }
             self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
         }
+        if self.units.get(index).is_some_and(|unit| unit.machine.restarts() > 0) {
+            self.returned(name);
+        }
     }
 
     /// From here on there is little to do: what only the start needed need not stay in memory.

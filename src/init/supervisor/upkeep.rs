@@ -1,4 +1,4 @@
-//! Work that comes due while the services run.
+//! Work that comes up while the services run.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use nix::sys::signal::Signal;
 
 use super::Supervisor;
 use crate::init::say::Logger;
-use crate::init::spec::Upkeep;
+use crate::init::service::Event;
+use crate::init::spec::{Occasion, Upkeep, Verdict};
 use crate::init::state::Phase;
-use crate::sys::signal;
+use crate::init::unit::Unit;
 use crate::sys::spawn::spawn;
 use crate::sys::wait::Exit;
 
@@ -18,70 +19,121 @@ const AGAIN: Duration = Duration::from_secs(3600);
 /// The work and when somebody looks at it next.
 pub struct Due {
     work: Upkeep,
-    next: Duration,
+    /// `None`: when its occasion comes.
+    next: Option<Duration>,
     process: Option<i32>,
 }
 
 impl Due {
     /// Asks for the first time at `now`.
-    pub fn new(mut work: Upkeep, now: Duration) -> Self {
-        let next = now.saturating_add((work.due)().unwrap_or_default());
-        Self { work, next, process: None }
+    pub fn new(work: Upkeep, now: Duration) -> Self {
+        let mut due = Self { work, next: None, process: None };
+        due.look_again(now, Duration::ZERO);
+        due
     }
 
     /// When something is to be done, unless its process runs.
     pub fn timer(&self) -> Option<Duration> {
-        self.process.is_none().then_some(self.next)
+        self.next.filter(|_| self.process.is_none())
+    }
+
+    /// Sets the moment of the next look; `overdue` from now where it is to be done already.
+    fn look_again(&mut self, now: Duration, overdue: Duration) {
+        self.next = match &mut self.work.occasion {
+            Occasion::Due(due) => Some(now.saturating_add(due().unwrap_or(overdue))),
+            // It may have come again while the process ran.
+            Occasion::Return(_) => self.next.filter(|_| self.process.is_some()),
+        };
+    }
+
+    /// Whether its process is to be started, now that the moment has come.
+    fn begins(&mut self, now: Duration) -> bool {
+        match &mut self.work.occasion {
+            Occasion::Due(due) => match due() {
+                Some(later) => {
+                    self.next = Some(now.saturating_add(later));
+                    false
+                }
+                None => true,
+            },
+            Occasion::Return(_) => {
+                self.next = None;
+                true
+            }
+        }
+    }
+
+    /// Sets the next moment after a failure, and gives the words for it.
+    fn failed(&mut self, now: Duration) -> &'static str {
+        match self.work.occasion {
+            Occasion::Due(_) => {
+                self.next = Some(now.saturating_add(AGAIN));
+                "; tried again in an hour"
+            }
+            Occasion::Return(_) => "",
+        }
     }
 }
 
 impl Supervisor {
     pub(super) fn keep_up(&mut self) {
         let now = self.now();
-        let Some(due) = &mut self.upkeep else { return };
-        if self.shutdown.is_some() || due.timer().is_none_or(|moment| moment > now) {
+        if self.shutdown.is_some() {
             return;
         }
-        if let Some(later) = (due.work.due)() {
-            due.next = now.saturating_add(later);
-            return;
-        }
-        match spawn(&due.work.spawn) {
-            Ok(pid) => due.process = Some(pid.as_raw()),
-            Err(error) => {
-                due.next = now.saturating_add(AGAIN);
-                self.streams.warn(&format!("{error}; tried again in an hour"));
+        for due in &mut self.upkeep {
+            if due.timer().is_none_or(|moment| moment > now) || !due.begins(now) {
+                continue;
+            }
+            match spawn(&due.work.spawn) {
+                Ok(pid) => due.process = Some(pid.as_raw()),
+                Err(error) => {
+                    let later = due.failed(now);
+                    self.streams.warn(&format!("{error}{later}"));
+                }
             }
         }
     }
 
-    /// Whether the process that died was the one that did the work.
+    /// A service is back that nobody had asked to go.
+    pub(super) fn returned(&mut self, service: &str) {
+        let now = self.now();
+        for due in &mut self.upkeep {
+            if matches!(&due.work.occasion, Occasion::Return(name) if name == service) {
+                due.next = Some(now);
+            }
+        }
+    }
+
+    /// Whether the process that died was one that did such work.
     pub(super) fn upkeep_died(&mut self, pid: i32, exit: Exit) -> bool {
         let now = self.now();
-        let Some(due) = self.upkeep.as_mut().filter(|due| due.process == Some(pid)) else { return false };
-        due.process = None;
+        let Some(due) = self.upkeep.iter_mut().find(|due| due.process == Some(pid)) else { return false };
         let name = due.work.name;
-        if !exit.is_success() {
-            due.next = now.saturating_add(AGAIN);
-            self.streams.warn(&format!("the {name} failed ({exit}); tried again in an hour"));
-            return true;
-        }
+        let verdict = (due.work.judge)(exit);
         // What is still due after a success would be due for ever.
-        due.next = now.saturating_add((due.work.due)().unwrap_or(AGAIN));
-        let service = (due.work.restart)();
-        if let (Some(service), None) = (service, &self.shutdown) {
-            self.start_anew(&service, name);
+        due.look_again(now, AGAIN);
+        due.process = None;
+        match verdict {
+            Verdict::Done => {}
+            Verdict::StartAnew(service) => {
+                if self.shutdown.is_none() {
+                    self.start_anew(&service, name);
+                }
+            }
+            Verdict::Failed => {
+                let later = due.failed(now);
+                self.streams.warn(&format!("the {name} failed ({exit}){later}"));
+            }
         }
         true
     }
 
-    /// Ends the service in order; its restart policy brings it back at once.
+    /// Ends the service in order and has it started again.
     fn start_anew(&mut self, service: &str, why: &str) {
-        let unit = self.units.iter().find(|unit| unit.spec.name == service && unit.machine.phase() == Phase::Ready);
-        let Some(pid) = unit.and_then(|unit| unit.machine.pid()) else { return };
+        let is = |unit: &Unit| unit.spec.name == service && unit.machine.phase() == Phase::Ready;
+        let Some(index) = self.units.iter().position(is) else { return };
         self.streams.info(&format!("{service} is started anew because of the {why}"));
-        if let Err(errno) = signal::send(pid, Signal::SIGTERM as i32) {
-            self.streams.error(&format!("cannot send SIGTERM to {service}: {errno}"));
-        }
+        self.handle(index, Event::RenewRequested { signal: Signal::SIGTERM });
     }
 }

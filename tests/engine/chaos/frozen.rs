@@ -69,8 +69,8 @@ pub fn a_stop_wakes_what_is_frozen() -> Result<(), Failed> {
 }
 
 /// Three nested containers that end while these services stand still, which are killed then; and how they are known to have
-/// ended when `revived` have come back as well.
-fn end_meanwhile(dind: &Container, dead: &[&str], revived: &[&str]) -> Vec<String> {
+/// ended.
+fn end_meanwhile(dind: &Container, dead: &[&str]) -> Vec<String> {
     let hand = Hand::new(dind, Vec::new());
     let name = |number: i32| format!("{}-{number}", dead.join("-"));
     for number in 0..3 {
@@ -83,18 +83,19 @@ fn end_meanwhile(dind: &Container, dead: &[&str], revived: &[&str]) -> Vec<Strin
     let left = dind.sh("for p in /proc/[0-9]*; do read n <$p/comm && [ \"$n\" = sleep ] && echo $p; done; :").out;
     assert_eq!(left.trim(), "", "a nested container still sleeps");
     assert!(hand.signal("KILL", &frozen));
-    for services in [&[][..], revived] {
-        if !services.is_empty() {
-            assert!(hand.signal("KILL", &pids(&hand, services)));
-        }
-        std::thread::sleep(Duration::from_millis(500));
-        dind.wait_healthy(Duration::from_secs(90));
-    }
+    std::thread::sleep(Duration::from_millis(500));
+    dind.wait_healthy(Duration::from_secs(90));
     let known = |number| {
         let name = name(number);
-        let wait = ["exec", &dind.name, "docker", "wait", &name];
-        let waited = docker_within(Duration::from_secs(60), &wait);
-        let waited = waited.unwrap_or_else(|| panic!("docker wait {name} hangs\n{}", told(dind))).ok();
+        // A client that waits already is cut off where dockerd is started anew.
+        let end = Instant::now() + Duration::from_secs(60);
+        let waited = loop {
+            let waited = docker_within(Duration::from_secs(60), &["exec", &dind.name, "docker", "wait", &name]);
+            let waited = waited.unwrap_or_else(|| panic!("docker wait {name} hangs\n{}", told(dind)));
+            if waited.code == 0 || Instant::now() > end {
+                break waited.ok();
+            }
+        };
         let state = dind.exec(&["docker", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", &name]).ok();
         assert_eq!(state, format!("exited {waited}"), "{}", told(dind));
         waited
@@ -105,13 +106,37 @@ fn end_meanwhile(dind: &Container, dead: &[&str], revived: &[&str]) -> Vec<Strin
 /// Containers that end while dockerd does not see it: their codes are known when it is back.
 pub fn codes_of_containers_that_end_meanwhile_are_kept() -> Result<(), Failed> {
     let dind = with_image("meanwhile", &[]);
-    assert_eq!(end_meanwhile(&dind, &["dockerd"], &[]), ["20", "21", "22"], "{}", told(&dind));
+    assert_eq!(end_meanwhile(&dind, &["dockerd"]), ["20", "21", "22"], "{}", told(&dind));
     // containerd itself cleans away, when it comes back, what has ended without it (1.7, `loadShims`), and the code is lost
-    // with that: what is left to ask for is that the end is known. dockerd hears of it when it starts anew, not before.
-    for (dead, revived) in [(&["containerd", "dockerd"][..], &[][..]), (&["containerd"], &["dockerd"])] {
-        for (code, own) in end_meanwhile(&dind, dead, revived).iter().zip(["20", "21", "22"]) {
+    // with that: what is left to ask for is that the end is known.
+    for dead in [&["containerd", "dockerd"][..], &["containerd"]] {
+        for (code, own) in end_meanwhile(&dind, dead).iter().zip(["20", "21", "22"]) {
             assert!([own, "137", "255"].contains(&code.as_str()), "{dead:?}: {code}\n{}", told(&dind));
         }
     }
+    Ok(())
+}
+
+/// dockerd is started anew for a container whose end it has missed, and for nothing else: clients would be cut off for no reason.
+pub fn dockerd_goes_on_where_it_has_missed_nothing() -> Result<(), Failed> {
+    let dind = with_image("unmissed", &[]);
+    dind.exec(&["docker", "run", "-d", "--network=none", "--name", "lives", IMAGE, "sleep", "1000"]).ok();
+    let hand = Hand::new(&dind, Vec::new());
+    let dockerd = pids(&hand, &["dockerd"]);
+    let containerd = pids(&hand, &["containerd"]);
+    assert!(hand.signal("KILL", &containerd));
+    std::thread::sleep(Duration::from_secs(1));
+    let looks =
+        || dind.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done").out.contains("dindctl missed");
+    assert!(looks(), "nobody looks\n{}", told(&dind));
+    let end = Instant::now() + Duration::from_secs(30);
+    while looks() {
+        assert!(Instant::now() < end, "the look does not end\n{}", told(&dind));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    dind.wait_healthy(Duration::from_secs(30));
+    assert_eq!(pids(&hand, &["dockerd"]), dockerd, "it was restarted\n{}", told(&dind));
+    let lives = dind.exec(&["docker", "inspect", "-f", "{{.State.Running}}", "lives"]).ok();
+    assert_eq!(lives, "true", "{}", told(&dind));
     Ok(())
 }

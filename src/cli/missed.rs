@@ -1,0 +1,64 @@
+/*!
+The hidden `dindctl missed`: whether the daemon believes in nested containers that are no more. PID 1 runs it as a process of its
+own when containerd has come back, because to ask the daemon takes what PID 1 does without.
+
+Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out.
+*/
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::say::{Level, Voice};
+use crate::exec::error::ExecError;
+use crate::exec::missed::{self, Believed};
+use crate::exec::{daemon, endpoint, exit};
+
+/// How PID 1 calls it.
+pub const COMMAND: &str = "missed";
+
+/// Exit code: there are such containers.
+pub const MISSED: u8 = 3;
+
+/// Time for dockerd to hear from containerd again, which it tries every second at most, and to write down what it hears.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Looks twice, as an end that dockerd has just been told of takes it a moment.
+pub fn run(voice: Voice) -> u8 {
+    let found = match look() {
+        Ok(found) => found,
+        Err(error) => {
+            voice.fail(&error, error.hint().as_deref());
+            return exit::OWN;
+        }
+    };
+    if found.is_empty() {
+        return 0;
+    }
+    let names: Vec<&str> = found.iter().map(|container| container.name.as_str()).collect();
+    let said = format!(
+        "{} ended while containerd was away, and dockerd did not hear of it",
+        if names.len() > 10 { format!("{} nested containers", names.len()) } else { names.join(", ") }
+    );
+    voice.say(Level::Warn, &said);
+    MISSED
+}
+
+fn look() -> Result<Vec<Believed>, ExecError> {
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let endpoint = endpoint::from_env(&env)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    runtime.block_on(async {
+        tokio::time::sleep(PATIENCE).await;
+        let daemon = daemon::connect(endpoint, &env).await?;
+        let first = missed::ended(Path::new("/proc"), missed::believed(&daemon.docker).await?);
+        if first.is_empty() {
+            return Ok(first);
+        }
+        tokio::time::sleep(PATIENCE).await;
+        let second = missed::ended(Path::new("/proc"), missed::believed(&daemon.docker).await?);
+        Ok(second.into_iter().filter(|container| first.contains(container)).collect())
+    })
+}
