@@ -13,8 +13,10 @@ use super::say::{Level, Voice, result};
 use super::{Environment, OutputFormat, entrypoint};
 use crate::engine::{containerd, dockerd};
 use crate::prepare::namespace::NEW_CGROUP_NAMESPACE;
+use crate::prepare::patience::LIMIT;
 use crate::prepare::{
-    self, Applied, CgroupNamespace, Facts, FirewallWishes, LayerWishes, Linux, NetworkWishes, Plan, TmpWish, Wants,
+    self, Applied, CgroupNamespace, Facts, FirewallWishes, LayerWishes, Linux, NetworkWishes, Patience, Plan, TmpWish,
+    Wants,
 };
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
@@ -82,8 +84,9 @@ pub fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure>
 
 /// Looks, plans and applies.
 pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
+    let patience = patience(voice);
     let plan = decide(wants, environment)?;
-    match prepare::apply(&plan, &mut Linux::new()) {
+    match prepare::apply(&plan, &mut Linux::watched(&patience)) {
         // The steps before it may be done twice, and none of those after it was reached.
         Err(error) if error.step() == NEW_CGROUP_NAMESPACE => {
             voice.say(Level::Warn, &format!("{error}; only dockerd's cgroup-parent keeps nested containers inside"));
@@ -98,9 +101,17 @@ pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Resu
     }
 }
 
+/// A watch over what takes long, beginning with a look around.
+fn patience(voice: Voice) -> Patience {
+    let patience = Patience::new(LIMIT, move |text| voice.say(Level::Info, text));
+    patience.at("the look at mounts, control groups, packet filter, data root and certificates");
+    patience
+}
+
 /// Applies a plan; what has to be said is said, and `environment` gets what the plan exports.
 pub fn carry_out(plan: &Plan, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
-    Ok(tell(prepare::apply(plan, &mut Linux::new())?, environment, voice))
+    let patience = patience(voice);
+    Ok(tell(prepare::apply(plan, &mut Linux::watched(&patience))?, environment, voice))
 }
 
 fn tell(applied: Applied, environment: &mut Environment, voice: Voice) -> Applied {

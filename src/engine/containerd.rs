@@ -10,6 +10,9 @@ use crate::probe::storage::on_overlay;
 /// The socket that dockerd and `ctr` look for by default.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
+/// Folder of its state.
+pub const STATE: &str = "/run/containerd";
+
 /// Where containerd keeps data when no earlier daemon left any elsewhere.
 pub const DEFAULT_ROOT: &str = "/var/lib/containerd";
 

@@ -84,6 +84,7 @@ pub fn apply(plan: &Plan, system: &mut dyn System) -> Result<Applied, PrepareErr
     let mut stuck: Vec<PathBuf> = Vec::new();
     let start = system.now();
     for step in &plan.steps {
+        system.at(&step.title);
         let began = system.now();
         let mut notes = Notes::default();
         if let Err(error) = perform(step, system, &mut applied, &mut stuck, &mut notes) {

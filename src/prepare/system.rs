@@ -8,11 +8,14 @@ use nix::errno::Errno;
 
 use nix::sys::wait::WaitStatus;
 
+use super::patience::Patience;
 use crate::sys;
 use crate::sys::spawn::{Spawn, spawn};
 
 /// What applying may do. Paths are those of the plan.
 pub trait System {
+    /// A step begins that is called so.
+    fn at(&mut self, _step: &str) {}
     /// Mounts a new file system; `options` as mount(8) writes them.
     fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String], data: &str)
     -> Result<(), Errno>;
@@ -46,24 +49,36 @@ pub trait System {
 
 /// The kernel.
 #[derive(Debug)]
-pub struct Linux {
+pub struct Linux<'a> {
     start: Instant,
+    patience: Option<&'a Patience>,
 }
 
-impl Linux {
+impl<'a> Linux<'a> {
     /// The system that this process runs on.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), patience: None }
+    }
+
+    /// The same, where steps that take long are named.
+    pub fn watched(patience: &'a Patience) -> Self {
+        Self { patience: Some(patience), ..Self::new() }
     }
 }
 
-impl Default for Linux {
+impl Default for Linux<'_> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl System for Linux {
+impl System for Linux<'_> {
+    fn at(&mut self, step: &str) {
+        if let Some(patience) = self.patience {
+            patience.at(step);
+        }
+    }
+
     fn mount(
         &mut self,
         source: &str,

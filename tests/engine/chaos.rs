@@ -21,6 +21,8 @@ mod schedule;
 mod shell;
 #[path = "chaos/storm.rs"]
 mod storm;
+#[path = "chaos/tidy.rs"]
+mod tidy;
 #[path = "chaos/watch.rs"]
 mod watch;
 
@@ -47,6 +49,10 @@ pub const CASES: &[(&str, Case)] = &[
     ),
     ("chaos::a_full_log_volume_is_told_and_stops_nothing", scarcity::a_full_log_volume_is_told_and_stops_nothing),
     ("chaos::a_storm_of_execs_leaves_nothing", execs::a_storm_of_execs_leaves_nothing),
+    (
+        "chaos::mounts_of_killed_daemons_do_not_stay_on_the_machine",
+        tidy::mounts_of_killed_daemons_do_not_stay_on_the_machine,
+    ),
     ("chaos::the_watch_sees_a_zombie", the_watch_sees_a_zombie),
 ];
 

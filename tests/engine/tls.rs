@@ -16,6 +16,7 @@ type Case = fn() -> Result<(), Failed>;
 pub const CASES: &[(&str, Case)] = &[
     ("tls::certificates_are_made_and_kept", certificates_are_made_and_kept),
     ("tls::several_daemons_share_a_volume", several_daemons_share_a_volume),
+    ("tls::a_step_that_takes_long_is_named", a_step_that_takes_long_is_named),
     ("tls::rsa_keys_are_made_on_request_and_kept", rsa_keys_are_made_on_request_and_kept),
     ("tls::certificates_are_renewed_while_nested_containers_run", certificates_are_renewed_while_running),
     ("tls::bad_input_ends_before_anything_is_changed", bad_input_ends_before_anything_is_changed),
@@ -104,6 +105,20 @@ fn several_daemons_share_a_volume() -> Result<(), Failed> {
     let plan: serde_json::Value = serde_json::from_str(&made)?;
     let step = plan["steps"].as_array().and_then(|steps| steps.iter().find(|step| step["id"] == "tls"));
     assert!(step.is_some(), "{plan}");
+    Ok(())
+}
+
+/// Somebody else holds the volume's lock for a while: the log tells what is waited for.
+fn a_step_that_takes_long_is_named() -> Result<(), Failed> {
+    let volume = Volume::new();
+    let script = "flock /certs sleep 4 & sleep 0.5; exec dindctl entrypoint";
+    let options = ["--privileged", &volume.mount(), "--entrypoint", "sh"];
+    let dind = Container::start("tls-locked", &options, &["-c", script]);
+    dind.wait_healthy(Duration::from_secs(60));
+    let logs = dind.logs();
+    assert!(logs.contains("dindctl: still busy with "), "{logs}");
+    let lines: Vec<&str> = logs.lines().filter(|line| line.contains("still busy with")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("certificates"), "{lines:?}");
     Ok(())
 }
 

@@ -37,8 +37,10 @@ use crate::init::state::SupervisorState;
 use crate::init::supervisor::Supervisor;
 use crate::prepare::firewall;
 use crate::prepare::sockets::Bound;
+use crate::prepare::tidy;
 use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Plan, Told, Wants};
+use crate::probe::Roots;
 use crate::sys::beside;
 
 /// Name of the user's command among the services.
@@ -99,6 +101,8 @@ struct Parts {
     prepare_ms: f64,
     /// Folder for the supervisor's state.
     run_dir: PathBuf,
+    /// What was mounted before the daemons started, and the folders that they mount below.
+    untidy: Option<(tidy::Before, Vec<PathBuf>)>,
 }
 
 fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
@@ -149,7 +153,17 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?
         .run();
     drop(parts.sockets);
+    leave_tidy(parts.untidy, launch.voice);
     Ok(report.code)
+}
+
+/// Takes away what killed daemons left mounted. Where others run beside us, they may use it.
+fn leave_tidy(untidy: Option<(tidy::Before, Vec<PathBuf>)>, voice: Voice) {
+    if let Some((before, folders)) = untidy.filter(|_| nix::unistd::getpid().as_raw() == 1) {
+        for problem in tidy::tidy(&Roots::system(), &before, &folders) {
+            voice.say(Level::Warn, &problem);
+        }
+    }
 }
 
 /// Until this supervisor tells its own state, there is none.
@@ -309,7 +323,17 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         upkeep,
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
+        untidy: Some((tidy::before(&Roots::system())?, daemons_folders(arguments, file, data_root))),
     })
+}
+
+/// Where the daemons mount things: dockerd's data and state, and containerd's.
+fn daemons_folders(arguments: &DaemonArguments, file: &DaemonJson, data_root: &Path) -> Vec<PathBuf> {
+    let told = file.told(arguments).find(|(key, _)| key == "exec-root");
+    let state =
+        told.and_then(|(_, value)| value.as_str().map(PathBuf::from)).unwrap_or_else(|| "/var/run/docker".into());
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    [data_root, &state, Path::new(containerd::STATE)].map(real).into()
 }
 
 /// What protects the API's TCP ports, and the certificates that dockerd is not told of by the user.
@@ -371,6 +395,7 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
         upkeep: Vec::new(),
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
+        untidy: None,
     })
 }
 

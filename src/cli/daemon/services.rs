@@ -68,7 +68,7 @@ pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<Ser
     }
     let config = PathBuf::from(RUN_DIR).join("containerd.toml");
     let level = if launch.config.get("log.level") == "debug" { "debug" } else { "warn" };
-    let text = engine_containerd::config(root, Path::new("/run/containerd"), socket, level);
+    let text = engine_containerd::config(root, Path::new(engine_containerd::STATE), socket, level);
     files::replace(&config, &text)?;
     let mut service = ServiceSpec::daemon(CONTAINERD, daemon(launch, engine_containerd::command_line(&config))?);
     service.output = output(launch.config);

@@ -1,0 +1,43 @@
+//! What is left of daemons that are killed at a stop.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use super::told;
+use crate::docker::{Container, docker, image};
+
+/// A container that needs no image of anybody: our own program, waiting for a daemon that is not there.
+const NESTED: &str = "tar -C /usr/local/bin -c dindctl | docker import - tiny && \
+    docker run -d --network=none tiny /dindctl health --wait 1h";
+
+/// On a volume mounted with `rshared` the layers of nested containers are mounted on the machine as well. The machine is the
+/// container `outer` here.
+pub fn mounts_of_killed_daemons_do_not_stay_on_the_machine() -> Result<(), Failed> {
+    let outer = Container::dind("tidy", &[]);
+    outer.load(&image());
+    outer.sh("mkdir /srv/shared && mount -t tmpfs shared /srv/shared && mount --make-shared /srv/shared").ok();
+    let run = "docker run -d --name inner --privileged -e DOCKER_TLS_CERTDIR= -v /srv/shared:/srv/shared:rshared";
+    outer.sh(&format!("{run} {} --data-root=/srv/shared/docker", image())).ok();
+    let inside = |script: &str| outer.exec(&["docker", "exec", "inner", "sh", "-c", script]);
+    inside("dindctl health --wait 60s").ok();
+    inside(NESTED).ok();
+    let seen = || outer.sh("grep ' /srv/shared/docker/' /proc/self/mountinfo").out;
+    assert!(seen().contains("/overlay2/"), "nothing has spread: {}\n{}", seen(), told(&outer));
+    // The third request kills everything at once.
+    for _ in 0..3 {
+        outer.sh("docker kill --signal TERM inner").ok();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(
+        outer.exec(&["docker", "wait", "inner"]).ok(),
+        "137",
+        "{}",
+        outer.exec(&["docker", "logs", "inner"]).err
+    );
+    let logs = outer.exec(&["docker", "logs", "inner"]).err;
+    assert!(logs.contains("killing what is left"), "it was not killed:\n{logs}");
+    assert_eq!(seen(), "", "left on the machine\n{logs}");
+    docker(&["stop", "--time", "60", &outer.name]).ok();
+    Ok(())
+}
