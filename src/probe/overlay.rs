@@ -63,8 +63,10 @@ pub fn look(folder: &Path, user_namespace: bool) -> Result<(), Problem> {
         other => other,
     };
     // A busy journal makes this take longer than all of the trial.
-    beside::run(move || {
-        std::fs::remove_dir_all(&place).map_err(|error| format!("cannot remove {}: {error}", place.display()))
+    beside::run(move || match std::fs::remove_dir_all(&place) {
+        // Somebody was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|error| format!("cannot remove {}: {error}", place.display())),
     });
     tried
 }
