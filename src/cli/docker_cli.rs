@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::say::{Level, Voice};
 use super::{Environment, places};
 use crate::engine::socket;
+use crate::sys::inheritance::Inheritance;
 use crate::sys::spawn::{Spawn, exec, find_program};
 
 /// What the machine tells about it.
@@ -53,7 +54,8 @@ pub fn run(arguments: Vec<OsString>, environment: &Environment, voice: Voice) ->
         voice.fail_with(&format!("cannot run `{name}`: not found in PATH"), None);
         return 127;
     };
-    let error = exec(&Spawn { program, argv, env: environment.into_pairs(), ..Spawn::default() });
+    let start = Spawn { program, argv, env: environment.into_pairs(), ..Spawn::default() };
+    let error = exec(&start.with_signals_of(&Inheritance::of_process()));
     voice.fail(&error, None);
     error.exit_code()
 }

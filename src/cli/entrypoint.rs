@@ -16,6 +16,7 @@ use super::daemon::{Daemon, Launch, run};
 use super::docker_cli;
 use super::failure::Failure;
 use crate::engine::arguments::DaemonArguments;
+use crate::sys::inheritance::Inheritance;
 use crate::sys::spawn::{Spawn, exec, find_program};
 
 /// What was typed.
@@ -74,7 +75,10 @@ pub fn run_entrypoint(arguments: EntrypointArgs, launch: Launch<'_>) -> u8 {
                 return 127;
             };
             let env = launch.environment.pairs().to_vec();
-            Failure::from(exec(&Spawn { program, argv, env, ..Spawn::default() })).report(launch.voice)
+            Failure::from(exec(
+                &Spawn { program, argv, env, ..Spawn::default() }.with_signals_of(&Inheritance::of_process()),
+            ))
+            .report(launch.voice)
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::prepare::{
 };
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
+use crate::sys::inheritance::Inheritance;
 use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, find_program};
 
 /// What was typed after `plan`.
@@ -150,7 +151,8 @@ pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &C
         voice.fail_with(&format!("cannot run {}: not found in PATH", name.to_string_lossy()), None);
         return 127;
     };
-    let spawn = Spawn { program, argv: arguments.command, env: environment.into_pairs(), ..Spawn::default() };
+    let spawn = Spawn { program, argv: arguments.command, env: environment.into_pairs(), ..Spawn::default() }
+        .with_signals_of(&Inheritance::of_process());
     Failure::from(exec(&spawn)).report(voice)
 }
 

@@ -13,6 +13,7 @@ use crate::engine::socket;
 use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{Milestone, ServiceSpec};
 use crate::probe::{Roots, users};
+use crate::sys::inheritance::Inheritance;
 use crate::sys::spawn::{Identity, Session, Spawn, find_program};
 
 /// What was typed.
@@ -48,8 +49,11 @@ enum DaemonFailure {
 pub fn run_up(arguments: UpArgs, launch: Launch<'_>) -> u8 {
     let UpArgs { user, no_wait, restart, on_daemon_failure, command } = arguments;
     let group = launch.config.get("daemon.socket_group").to_owned();
+    // Before we catch any.
+    let found = Inheritance::of_process();
     let build = |environment: &Environment| {
         let mut service = service(&command, user.as_deref(), &group, no_wait, environment)?;
+        service.spawn = service.spawn.with_signals_of(&found);
         service.restart = RestartPolicy::new(restart);
         Ok(Beside { service, outlives_daemon: on_daemon_failure == DaemonFailure::Continue })
     };

@@ -40,6 +40,11 @@ impl SignalSet {
         numbers.iter().fold(self, |set, number| Self(set.0 & !bit(*number)))
     }
 
+    /// As the kernel has it: bit 0 is signal 1.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// What is in both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -167,12 +167,14 @@ pub(super) fn run_steps(spawn: &Spawn, prepared: &mut Prepared, report: RawFd) -
         // The kernel's own sigaction, all zero: SIG_DFL. libc's wrapper would refuse the two numbers it keeps for
         // itself, and a caller may have left those ignored. SIGKILL and SIGSTOP refuse and need no reset.
         let default = [0_u64; 4];
+        // Its first word is the handler: SIG_IGN.
+        let ignore = [1_u64, 0, 0, 0];
         for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u64>(), 8_usize);
+            let action = if spawn.ignored.contains(signal) { &ignore } else { &default };
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<u64>(), 8_usize);
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        let blocked = spawn.blocked.bits();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const blocked, ptr::null::<u64>(), 8_usize);
         libc::execve(prepared.program.as_ptr(), prepared.argv_ptrs.as_ptr(), prepared.env_ptrs.as_ptr());
     }
     (Step::Exec, Errno::last())

@@ -23,6 +23,9 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::inheritance::Inheritance;
+use super::signal_set::SignalSet;
+
 use self::child::{child, run_steps};
 use self::memory::{open_null, prepare};
 
@@ -100,11 +103,25 @@ pub struct Spawn {
     pub limits: Vec<ResourceLimit>,
     /// Value for `/proc/self/oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// Signals that the child finds ignored; all others have their default action.
+    pub ignored: SignalSet,
+    /// Signals that the child finds blocked.
+    pub blocked: SignalSet,
 }
+
+impl Spawn {
+    /// With signals as this process was started with them: for a program that somebody else had us start. Ask `found` of
+    /// [`Inheritance::of_process`] before any of ours is caught.
+    #[must_use]
+    pub fn with_signals_of(self, found: &Inheritance) -> Self {
+        Self { ignored: found.ignored, blocked: found.blocked, ..self }
+    }
+}
+
 /// Starts the program and returns once `execve` succeeded or failed.
 ///
-/// All signal dispositions of the child are the default and nothing is blocked. Every descriptor that is not named
-/// in `spawn` is closed. The child must be reaped by the caller.
+/// Signal dispositions of the child are the default and nothing is blocked, unless `spawn` says otherwise. Every descriptor that
+/// is not named in it is closed. The child must be reaped by the caller.
 pub fn spawn(spawn: &Spawn) -> Result<Pid, SpawnError> {
     let program = spawn.program.display().to_string();
     let fail = |step, errno| SpawnError::Call { program: program.clone(), step, errno };

@@ -77,3 +77,19 @@ fn the_environment_is_exactly_what_was_given() {
     let (_, text) = run(spawn);
     assert_eq!(text, "PATH=/usr/bin:/bin\n");
 }
+
+#[test]
+fn signals_may_be_as_they_were_found() {
+    let found = Inheritance {
+        ignored: SignalSet::EMPTY.with(libc::SIGHUP).with(40),
+        blocked: SignalSet::EMPTY.with(libc::SIGUSR1),
+        closed: [false; 3],
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("status");
+    let script = format!("exec grep -E '^Sig(Blk|Ign)' /proc/self/status >{}", file.display());
+    let pid = spawn(&shell(&script).with_signals_of(&found)).unwrap();
+    nix::sys::wait::waitpid(pid, None).unwrap();
+    let seen = std::fs::read_to_string(file).unwrap();
+    assert_eq!(seen, "SigBlk:\t0000000000000200\nSigIgn:\t0000008000000001\n");
+}
