@@ -14,6 +14,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("rootless::a_user_has_a_daemon_of_its_own", a_user_has_a_daemon_of_its_own),
     ("rootless::killed_daemons_refuse_no_connection", killed_daemons_refuse_no_connection),
     ("rootless::a_killed_supervisor_leaves_nothing_and_comes_back", a_killed_supervisor_leaves_nothing),
+    ("rootless::a_stop_waits_as_long_as_it_was_told", a_stop_waits_as_long_as_it_was_told),
     ("rootless::a_command_runs_beside_it", a_command_runs_beside_it),
     ("rootless::what_is_missing_is_named", what_is_missing_is_named),
     ("rootless::limits_that_are_not_kept_are_told", limits_that_are_not_kept_are_told),
@@ -103,6 +104,21 @@ fn a_killed_supervisor_leaves_nothing() -> Result<(), Failed> {
     let after = processes(&dind, "dockerd");
     assert_eq!(after.len(), 1, "the old dockerd lives on: {after:?}\n{}", dind.logs());
     assert_ne!(before, after);
+    Ok(())
+}
+
+/// There are two supervisors, the one of the user and the one inside the namespace; the delay counts once.
+fn a_stop_waits_as_long_as_it_was_told() -> Result<(), Failed> {
+    let dind = start("rootless-delay", &["--env=DINDCTL_STOP_DELAY=4s"], &["entrypoint"]);
+    wait_healthy(&dind);
+    let begun = Instant::now();
+    docker(&["kill", "--signal=TERM", &dind.name]).ok();
+    std::thread::sleep(Duration::from_millis(2000));
+    let served = user(&dind, "docker-entrypoint.sh docker version --format '{{.Server.Os}}'");
+    assert_eq!((served.code, served.out.trim()), (0, "linux"), "{served:?}\n{}", dind.logs());
+    assert_eq!(dind.wait(Duration::from_secs(60)), 0, "{}", dind.logs());
+    let took = begun.elapsed();
+    assert!((4.0..7.5).contains(&took.as_secs_f64()), "{took:?}\n{}", dind.logs());
     Ok(())
 }
 
