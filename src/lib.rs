@@ -10,6 +10,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`probe`] | what surrounds us; reads only |
 | [`prepare`] | the plan of preparation steps, and applying it |
 | [`init`] | PID 1: signals, reaping, services, shutdown, log pump |
+| [`home`] | account and home of an ordinary user |
 | [`engine`] | dockerd and containerd as things to start and to ask |
 | [`exec`] | job → container → result |
 | [`selftest`] | whether limits hold: load, measure, judge |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod doctor;
 pub mod engine;
 pub mod exec;
+pub mod home;
 pub mod init;
 pub mod prepare;
 pub mod probe;

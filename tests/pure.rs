@@ -13,11 +13,12 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("probe", vec!["sys"]),
         ("prepare", vec!["probe", "sys"]),
         ("init", vec!["sys"]),
+        ("home", vec!["probe", "sys"]),
         ("engine", vec!["probe", "sys"]),
         ("exec", vec!["engine", "probe", "sys"]),
         ("selftest", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
-        ("cli", vec!["selftest", "doctor", "exec", "engine", "init", "prepare", "probe", "sys"]),
+        ("cli", vec!["selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"]),
     ])
 }
 

@@ -9,6 +9,7 @@ use super::say::{Voice, chain};
 use crate::engine::daemon_json::DaemonJsonError;
 use crate::engine::settings::Contradiction;
 use crate::engine::tls::MissingCertificate;
+use crate::home::HomeError;
 use crate::prepare::PrepareError;
 use crate::prepare::sockets::SocketError;
 use crate::probe::ProbeError;
@@ -76,6 +77,12 @@ impl From<MissingCertificate> for Failure {
 impl From<PrepareError> for Failure {
     fn from(error: PrepareError) -> Self {
         Self::of(&error, error.hint())
+    }
+}
+
+impl From<HomeError> for Failure {
+    fn from(error: HomeError) -> Self {
+        Self::new(error.to_string(), error.hint())
     }
 }
 

@@ -158,6 +158,7 @@ mod tests {
             prepare_ms: 1.0,
             ready_ms: None,
             listen: vec!["tcp://0.0.0.0:2375".into(), "unix:///run/docker.sock".into()],
+            problem: None,
             services: vec![ServiceState {
                 name: "dockerd".into(),
                 phase,

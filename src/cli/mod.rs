@@ -123,6 +123,9 @@ enum Command {
     Selftest(selftest::SelftestArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
     Certificates,
+    /// Run the hooks of a folder, then become a command
+    #[command(hide = true)]
+    Hooks(up::hooks::HooksArgs),
     /// Tell whether the daemon believes in containers that have ended
     #[command(hide = true)]
     Missed,
@@ -223,6 +226,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
+        Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
         Command::Config(command) => config_show::run(&command, config),

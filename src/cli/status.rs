@@ -87,6 +87,9 @@ fn text(status: &Status) -> String {
             if supervisor.listen.is_empty() { "nothing".into() } else { supervisor.listen.join(", ") }
         ),
     ];
+    if let Some(problem) = &supervisor.problem {
+        lines.push(format!("no daemon: {problem}"));
+    }
     if *orphans > 0 {
         lines.push(format!("{orphans} orphans were reaped"));
     }
@@ -188,6 +191,7 @@ mod tests {
             prepare_ms: 1.0,
             ready_ms: Some(312.4),
             listen: vec!["unix:///var/run/docker.sock".into()],
+            problem: None,
             services: vec![containerd, dockerd],
         };
         Status { schema: STATUS_SCHEMA.into(), uptime_ms: 11_520_700, orphans: 3, lost_log_bytes: 0, supervisor }

@@ -1,5 +1,6 @@
 /*!
-The control socket: PID 1 tells about itself to whoever may connect (root of the container, by the mode of the socket).
+The control socket: PID 1 tells about itself to whoever asks. It answers one question, and nothing that its state file, which
+everyone may read as well, does not tell.
 
 A client writes one line and reads one line of JSON; then the connection is closed. `status` is answered by a
 [`SupervisorState`](super::state::SupervisorState) and what changes without an event (`docs/control.md`), everything else by
@@ -76,7 +77,7 @@ struct Client {
 }
 
 impl Control {
-    /// Makes the socket, for its owner alone, in the place of one that an earlier supervisor left.
+    /// Makes the socket, for everyone in the container, in the place of one that an earlier supervisor left.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let fail = |error| ControlError { path: path.to_owned(), error };
         match std::fs::remove_file(path) {
@@ -86,7 +87,7 @@ impl Control {
         let bound = without_permissions(|| UnixListener::bind(path).map_err(|error| errno(&error)));
         let listener = bound.map_err(|errno| fail(errno.into()))?;
         listener.set_nonblocking(true).map_err(fail)?;
-        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fail)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(fail)?;
         Ok(Self { listener, path: path.to_owned(), clients: Vec::new(), paused: None })
     }
 
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn the_socket_is_its_owners_replaces_an_old_one_and_goes_with_its_owner() {
         let (_folder, path, control) = bound();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o666);
         std::mem::forget(control);
         let again = Control::bind(&path).unwrap();
         drop(again);

@@ -7,6 +7,7 @@ single-threaded.
 */
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod banner;
 pub mod chronicle;
 pub mod control;
 pub mod event_loop;

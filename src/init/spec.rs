@@ -232,6 +232,15 @@ pub enum Verdict {
     Failed,
 }
 
+/// What people are to know, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
 /// What a stop that was asked for and went well is reported as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StopCode {
@@ -274,6 +283,10 @@ pub struct SupervisorConfig {
     pub prepare_ms: f64,
     /// API sockets that were bound, handed on in the state.
     pub listen: Vec<String>,
+    /// Why there is no daemon although one was wanted.
+    pub problem: Option<Notice>,
+    /// File for those who open a terminal: why there is no daemon. It is there as long as that is so.
+    pub banner_path: Option<PathBuf>,
     /// Work that comes up.
     pub upkeep: Vec<Upkeep>,
     /// Recognises causes of death.
@@ -303,6 +316,8 @@ impl SupervisorConfig {
             started: std::time::Instant::now(),
             prepare_ms: 0.0,
             listen: Vec::new(),
+            problem: None,
+            banner_path: None,
             upkeep: Vec::new(),
             diagnose: None,
             reload_hook: None,

@@ -91,6 +91,9 @@ pub struct SupervisorState {
     pub ready_ms: Option<f64>,
     /// API sockets that were bound, as `unix:///run/docker.sock` or `tcp://0.0.0.0:2375`.
     pub listen: Vec<String>,
+    /// Why the container goes on without a daemon; `None`: it has one, or was meant to have none.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// The supervised programs in the order of their start.
     pub services: Vec<ServiceState>,
 }
@@ -163,6 +166,7 @@ mod tests {
             prepare_ms: 1.0,
             ready_ms: None,
             listen: Vec::new(),
+            problem: None,
             services: Vec::new(),
         };
         assert!(!SupervisorState::forget_predecessor(&path, own).unwrap(), "there is none");

@@ -13,6 +13,7 @@ mod telling;
 mod upkeep;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -71,6 +72,7 @@ pub struct Supervisor {
     stop_code: StopCode,
     delayed: Option<Delayed>,
     upkeep: Vec<Due>,
+    banner_path: Option<PathBuf>,
     diagnose: Option<Diagnose>,
     reload_hook: Option<ReloadHook>,
     signals: SignalPipe,
@@ -119,9 +121,10 @@ impl Supervisor {
             prepare_ms: config.prepare_ms,
             ready_ms: None,
             listen: config.listen,
+            problem: None,
             services: Vec::new(),
         };
-        Ok(Self {
+        let mut supervisor = Self {
             units,
             mode: config.mode,
             command_outlives_daemon: config.command_outlives_daemon,
@@ -131,6 +134,7 @@ impl Supervisor {
             stop_code: config.stop_code,
             delayed: None,
             upkeep: config.upkeep.into_iter().map(|work| Due::new(work, Duration::ZERO)).collect(),
+            banner_path: config.banner_path,
             diagnose: config.diagnose,
             reload_hook: config.reload_hook,
             signals,
@@ -151,7 +155,9 @@ impl Supervisor {
             orphans: 0,
             // Children that died before we caught SIGCHLD told nobody.
             more_dead: true,
-        })
+        };
+        supervisor.set_banner(config.problem.as_ref());
+        Ok(supervisor)
     }
 
     /// Runs the services until the container is to end, stops what is left, and tells how it ended.

@@ -113,7 +113,7 @@ fn a_stop_waits_as_long_as_it_was_told() -> Result<(), Failed> {
     wait_healthy(&dind);
     let begun = Instant::now();
     docker(&["kill", "--signal=TERM", &dind.name]).ok();
-    std::thread::sleep(Duration::from_millis(2000));
+    std::thread::sleep(Duration::from_secs(2));
     let served = user(&dind, "docker-entrypoint.sh docker version --format '{{.Server.Os}}'");
     assert_eq!((served.code, served.out.trim()), (0, "linux"), "{served:?}\n{}", dind.logs());
     assert_eq!(dind.wait(Duration::from_secs(60)), 0, "{}", dind.logs());

@@ -30,9 +30,9 @@ use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 use crate::engine::settings::{Setting, contradiction};
 use crate::engine::tls::ServerCertificates;
-use crate::engine::{containerd, dockerd, tls};
+use crate::engine::{containerd, dockerd, socket, tls};
 use crate::init::signals;
-use crate::init::spec::{RunMode, ServiceSpec, StopCode, SupervisorConfig, Upkeep};
+use crate::init::spec::{Milestone, Notice, RunMode, ServiceSpec, StopCode, SupervisorConfig, Upkeep};
 use crate::init::state::SupervisorState;
 use crate::init::supervisor::Supervisor;
 use crate::prepare::firewall;
@@ -42,6 +42,7 @@ use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Plan, Told, Wants};
 use crate::probe::Roots;
 use crate::sys::beside;
+use crate::sys::signal::SignalPipe;
 
 /// Name of the user's command among the services.
 pub const COMMAND: &str = "command";
@@ -72,12 +73,46 @@ pub enum Daemon {
 pub struct Beside {
     /// How it is started.
     pub service: ServiceSpec,
+    /// Whether it is started only when the daemon is ready.
+    pub waits: bool,
+    /// Whether it runs all the same where a daemon cannot even be prepared.
+    pub needs_no_daemon: bool,
     /// Whether it goes on when a daemon is given up.
     pub outlives_daemon: bool,
 }
 
 /// Makes the user's command, given the environment that the preparation left.
 pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<Beside, Failure> + 'a;
+
+/// Why a command runs without a daemon of ours.
+#[derive(Debug)]
+pub enum Alone {
+    /// It uses the daemon at this address.
+    Client(String),
+    /// There is none, for this reason, and this is what to do about it.
+    Without(String, Option<String>),
+}
+
+/// Runs the command alone until the container ends, and gives its exit code.
+pub fn run_alone(launch: &Launch<'_>, command: &BuildCommand<'_>, alone: Alone) -> Result<u8, Failure> {
+    let signals = catch_signals()?;
+    let place = Place::of(launch);
+    forget_predecessor(launch, place);
+    let problem = match alone {
+        Alone::Client(host) => {
+            launch.voice.say(Level::Info, &format!("no daemon here: the command uses the one at {host}"));
+            None
+        }
+        Alone::Without(message, hint) => Some(Notice { message, hint }),
+    };
+    supervise_parts(launch, Parts::none(place, problem), Some(command), signals)
+}
+
+/// Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
+fn catch_signals() -> Result<SignalPipe, Failure> {
+    signals::catch_supervised()
+        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))
+}
 
 /// Runs daemon and command until the container ends, and gives its exit code.
 pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> u8 {
@@ -101,33 +136,52 @@ struct Parts {
     prepare_ms: f64,
     /// Folder for the supervisor's state.
     run_dir: PathBuf,
+    /// Why there is no daemon although one was wanted.
+    problem: Option<Notice>,
     /// What was mounted before the daemons started, and the folders that they mount below.
     untidy: Option<(tidy::Before, Vec<PathBuf>)>,
 }
 
 fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
-    // Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
-    let signals = signals::catch_supervised()
-        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?;
+    let signals = catch_signals()?;
     let place = Place::of(&launch);
     forget_predecessor(&launch, place);
     let parts = match place {
-        Place::User => rootless::outside(&mut launch, daemon)?,
-        Place::Root | Place::Namespace => with_root(&mut launch, daemon, place)?,
+        Place::User => rootless::outside(&mut launch, daemon),
+        Place::Root | Place::Namespace => with_root(&mut launch, daemon, place),
     };
+    let parts = match (parts, command) {
+        (Err(failure), Some(command)) if command(&launch.environment)?.needs_no_daemon => {
+            failure.report(launch.voice);
+            Parts::none(place, Some(Notice { message: failure.message, hint: failure.hint }))
+        }
+        (parts, _) => parts?,
+    };
+    supervise_parts(&launch, parts, command, signals)
+}
+
+fn supervise_parts(
+    launch: &Launch<'_>,
+    parts: Parts,
+    command: Option<&BuildCommand<'_>>,
+    signals: SignalPipe,
+) -> Result<u8, Failure> {
     let mut services = parts.services;
-    let (mut mode, mut outlives_daemon) = (RunMode::Daemon, true);
+    let (mut mode, mut outlives_daemon, has_daemon) = (RunMode::Daemon, true, !services.is_empty());
     if let Some(command) = command {
         let mut environment = launch.environment.clone();
         point_to_socket(&mut environment, &parts.listen);
         let beside = command(&environment)?;
         outlives_daemon = beside.outlives_daemon;
-        services.push(beside.service);
+        let waits = beside.waits && has_daemon;
+        services.push(if waits { beside.service.after(services::DOCKERD, Milestone::Ready) } else { beside.service });
         mode = RunMode::Command(COMMAND.into());
     }
     let mut supervisor = SupervisorConfig::new(mode, services);
     supervisor.command_outlives_daemon = outlives_daemon;
-    supervisor.daemon = Some(services::DOCKERD.into());
+    supervisor.daemon = has_daemon.then(|| services::DOCKERD.into());
+    supervisor.problem = parts.problem;
+    supervisor.banner_path = Some(parts.run_dir.join("banner"));
     supervisor.started = launch.started;
     supervisor.upkeep = parts.upkeep;
     supervisor.prepare_ms = parts.prepare_ms;
@@ -146,7 +200,7 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
         supervisor.stop_code = StopCode::Signal;
     }
     let whole = supervisor.stop_timeout.saturating_add(supervisor.stop_delay);
-    if let Some(warning) = services::outer_limit_warning(&launch, whole) {
+    if let Some(warning) = services::outer_limit_warning(launch, whole) {
         launch.voice.say(Level::Warn, &warning);
     }
     let report = Supervisor::new(supervisor, signals, launch.voice.0)
@@ -185,6 +239,27 @@ struct Known {
     file: DaemonJson,
     settings: Vec<Setting>,
     wants: Wants,
+}
+
+impl Parts {
+    /// Those of a container without a daemon.
+    fn none(place: Place, problem: Option<Notice>) -> Self {
+        let run_dir = match place {
+            Place::User => socket::runtime_dir(None, nix::unistd::geteuid().as_raw()).join("dindctl"),
+            Place::Root | Place::Namespace => RUN_DIR.into(),
+        };
+        Self {
+            services: Vec::new(),
+            listen: Vec::new(),
+            reload: None,
+            sockets: Bound::default(),
+            upkeep: Vec::new(),
+            prepare_ms: 0.0,
+            run_dir,
+            problem,
+            untidy: None,
+        }
+    }
 }
 
 /// Reads arguments, file and settings of a daemon where we are root, of the container or of a namespace of its own.
@@ -323,6 +398,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         upkeep,
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
+        problem: None,
         untidy: Some((tidy::before(&Roots::system())?, daemons_folders(arguments, file, data_root))),
     })
 }
@@ -395,6 +471,7 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
         upkeep: Vec::new(),
         prepare_ms: 0.0,
         run_dir: RUN_DIR.into(),
+        problem: None,
         untidy: None,
     })
 }

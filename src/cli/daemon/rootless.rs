@@ -153,6 +153,7 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
             .collect(),
         prepare_ms: begun.elapsed().as_secs_f64() * 1e3,
         run_dir: places::user_run_dir(&launch.environment),
+        problem: None,
         untidy: None,
     })
 }

@@ -10,7 +10,7 @@ use crate::init::policy::Reason;
 use crate::init::report::ExitReason;
 use crate::init::say::{Level, Logger};
 use crate::init::service::{Effect, Event};
-use crate::init::spec::{Readiness, RunMode};
+use crate::init::spec::{Notice, Readiness, RunMode};
 use crate::init::state::Phase;
 use crate::init::unit::Unit;
 use crate::init::words;
@@ -74,6 +74,9 @@ impl Supervisor {
         if unit.spec.readiness == Readiness::Notify {
             let again = if unit.machine.restarts() > 0 { " again" } else { "" };
             let millis = self.state.started.elapsed().as_secs_f64() * 1000.0;
+            if self.daemon == Some(index) {
+                self.set_banner(None);
+            }
             if self.daemon == Some(index) && self.state.current.ready_ms.is_none() {
                 self.state.current.ready_ms = Some(millis);
                 self.settle();
@@ -139,6 +142,9 @@ impl Supervisor {
         let last = unit.failure.is_none().then(|| unit.machine.last_exit()).flatten();
         if self.command_runs_without(&service) {
             self.streams.warn(&format!("the container goes on with its command, without {service}"));
+            let cause = diagnosis.as_ref().map(|diagnosis| format!(": {}", diagnosis.cause)).unwrap_or_default();
+            let message = format!("{service} {reason}{cause}");
+            self.set_banner(Some(&Notice { message, hint: diagnosis.map(|diagnosis| diagnosis.hint) }));
             return;
         }
         self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::Supervisor;
+use crate::init::banner;
 use crate::init::control::{Request, refusal};
 use crate::init::logpump::Pump;
+use crate::init::say::Logger;
+use crate::init::spec::Notice;
 use crate::init::state::{STATUS_SCHEMA, Status};
 
 impl Supervisor {
@@ -15,6 +18,20 @@ impl Supervisor {
             Request::Status => self.status(),
         });
         self.control = Some(control);
+    }
+
+    /// Tells, or no longer tells, why there is no daemon.
+    pub(super) fn set_banner(&mut self, notice: Option<&Notice>) {
+        self.state.current.problem = notice.map(|notice| notice.message.clone());
+        let Some(path) = &self.banner_path else { return };
+        let done = match notice {
+            Some(notice) => banner::write(path, notice),
+            None => banner::remove(path),
+        };
+        if let Err(error) = done {
+            let said = format!("the note for terminals at {} is not as it should be: {error}", path.display());
+            self.streams.warn(&said);
+        }
     }
 
     /// From the start of PID 1 to the moment that the supervisor's own times count from.
