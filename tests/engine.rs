@@ -8,6 +8,8 @@ mod certificates;
 mod cgroups;
 #[path = "engine/chaos.rs"]
 mod chaos;
+#[path = "engine/codeserver.rs"]
+mod codeserver;
 #[path = "engine/daemon.rs"]
 mod daemon;
 #[path = "engine/detach.rs"]
@@ -56,6 +58,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
     let rootless = missing.clone().or_else(|| missing_image(&docker::rootless_image()));
+    let no_image = || Some("needs an image of code-server, named by DINDCTL_TEST_CODE_SERVER_IMAGE".to_owned());
+    let editor = missing.clone().or_else(|| codeserver::image().map_or_else(no_image, |image| missing_image(&image)));
     let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
         if let Some(reason) = missing {
             println!("SKIP {name}: {reason}");
@@ -77,6 +81,7 @@ fn main() {
         .chain(detach::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
-    let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless)));
+    let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
+    let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless))).chain(with_editor);
     run(&arguments, trials.collect()).exit();
 }

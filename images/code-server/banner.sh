@@ -9,7 +9,8 @@ case $- in
             HISTFILE=$HOME/.local/state/zsh/history SAVEHIST=10000 HISTSIZE=10000
             setopt inc_append_history
         fi
-        if [ -s /run/dindctl/banner ] && [ -z "${DINDCTL_BANNER_SHOWN:-}" ]; then
+        # Not to a program that only asks a shell for its environment.
+        if [ -t 1 ] && [ -s /run/dindctl/banner ] && [ -z "${DINDCTL_BANNER_SHOWN:-}" ]; then
             cat /run/dindctl/banner
             export DINDCTL_BANNER_SHOWN=1
         fi

@@ -30,7 +30,7 @@ use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 use crate::engine::settings::{Setting, contradiction};
 use crate::engine::tls::ServerCertificates;
-use crate::engine::{containerd, dockerd, socket, tls};
+use crate::engine::{containerd, dockerd, tls};
 use crate::init::signals;
 use crate::init::spec::{Milestone, Notice, RunMode, ServiceSpec, StopCode, SupervisorConfig, Upkeep};
 use crate::init::state::SupervisorState;
@@ -105,7 +105,7 @@ pub fn run_alone(launch: &Launch<'_>, command: &BuildCommand<'_>, alone: Alone) 
         }
         Alone::Without(message, hint) => Some(Notice { message, hint }),
     };
-    supervise_parts(launch, Parts::none(place, problem), Some(command), signals)
+    supervise_parts(launch, Parts::none(launch, place, problem), Some(command), signals)
 }
 
 /// Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
@@ -153,7 +153,8 @@ fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildComma
     let parts = match (parts, command) {
         (Err(failure), Some(command)) if command(&launch.environment)?.needs_no_daemon => {
             failure.report(launch.voice);
-            Parts::none(place, Some(Notice { message: failure.message, hint: failure.hint }))
+            let notice = Notice { message: failure.message, hint: failure.hint };
+            Parts::none(&launch, place, Some(notice))
         }
         (parts, _) => parts?,
     };
@@ -243,11 +244,15 @@ struct Known {
 
 impl Parts {
     /// Those of a container without a daemon.
-    fn none(place: Place, problem: Option<Notice>) -> Self {
+    fn none(launch: &Launch<'_>, place: Place, problem: Option<Notice>) -> Self {
         let run_dir = match place {
-            Place::User => socket::runtime_dir(None, nix::unistd::geteuid().as_raw()).join("dindctl"),
+            Place::User => places::user_run_dir(&launch.environment),
             Place::Root | Place::Namespace => RUN_DIR.into(),
         };
+        // The preparation, which makes it, may have refused everything.
+        if let Err(error) = fs::create_dir_all(&run_dir) {
+            launch.voice.say(Level::Warn, &format!("cannot make {}: {error}", run_dir.display()));
+        }
         Self {
             services: Vec::new(),
             listen: Vec::new(),

@@ -1,0 +1,90 @@
+// The editor in a browser: what people click and type, and what they see.
+import { chromium } from 'playwright-core';
+
+const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
+const PATIENCE = 120_000;
+
+/** Opens the editor and gives what can be done in it; `close` ends the browser. */
+export async function open(url, password) {
+    const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+    const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.setDefaultTimeout(PATIENCE);
+    await page.goto(url);
+    await page.fill('input[type=password]', password);
+    await page.click('input[type=submit]');
+    const editor = new Editor(page, () => browser.close());
+    await editor.isThere();
+    return editor;
+}
+
+class Editor {
+    constructor(page, close) {
+        this.page = page;
+        this.close = close;
+    }
+
+    async isThere() {
+        await this.page.waitForSelector('.monaco-workbench');
+        await this.page.waitForSelector('.statusbar-item');
+        await this.page.waitForSelector('.explorer-folders-view .monaco-list-row');
+    }
+
+    /** A new terminal with a prompt. Under load the first key strokes get lost, so each step is tried again. */
+    async terminal() {
+        for (let attempt = 0; ; attempt += 1) {
+            try {
+                await this.page.keyboard.press('F1');
+                const input = this.page.locator('.quick-input-widget input').first();
+                await input.waitFor({ timeout: 10_000 });
+                await input.fill('>Terminal: Create New Terminal');
+                await this.page.locator('.quick-input-list .monaco-list-row', { hasText: 'Create New Terminal' }).first()
+                    .click({ timeout: 10_000 });
+                await this.page.waitForSelector('.xterm-rows', { timeout: 20_000 });
+                await this.sees(/[$#] *$/m, 30_000);
+                return;
+            } catch (error) {
+                if (attempt === 4) throw error;
+                await this.page.keyboard.press('Escape');
+            }
+        }
+    }
+
+    /** What stands in the terminal, wrapped lines in one. */
+    async text() {
+        const rows = await this.page.locator('.xterm-rows > div').allTextContents();
+        return rows.map((row) => row.replaceAll('\u00a0', ' ')).join('\n');
+    }
+
+    async sees(pattern, limit = PATIENCE) {
+        const end = Date.now() + limit;
+        for (;;) {
+            const text = await this.text();
+            const found = text.match(pattern);
+            if (found) return found;
+            if (Date.now() > end) throw new Error(`${pattern} is not seen within ${limit} ms; the terminal shows\n${text.trim()}`);
+            await this.page.waitForTimeout(200);
+        }
+    }
+
+    /** Types a command and waits for `pattern` in what comes of it. What is typed does not match it. */
+    async type(command, pattern) {
+        await this.page.locator('.xterm-helper-textarea').last().focus();
+        await this.page.keyboard.type(`clear; ${command}\n`, { delay: 5 });
+        return this.sees(pattern);
+    }
+
+    /** Whether the explorer shows a name. */
+    async shows(name) {
+        await this.page.locator('.explorer-folders-view .monaco-list-row', { hasText: name }).first().waitFor();
+    }
+
+    async reload() {
+        await this.page.reload();
+        await this.isThere();
+    }
+
+    async picture(path) {
+        await this.page.screenshot({ path });
+    }
+}
