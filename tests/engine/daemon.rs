@@ -83,7 +83,7 @@ fn is_healthy_and_tells_how_it_came_up() -> Result<(), Failed> {
     let text = dind.exec(&["dindctl", "status"]).ok();
     assert!(text.contains("listens on unix:///var/run/docker.sock") && text.contains("\ncontainerd  ready"), "{text}");
     let nobody = docker(&["exec", "--user", "65534", &dind.name, "dindctl", "status"]);
-    assert!(nobody.code == 125 && nobody.err.contains("Permission denied"), "{nobody:?}");
+    assert!(nobody.ok().contains("\ncontainerd  ready"), "everyone may ask");
     let beside = docker(&["run", "--rm", "--entrypoint", "dindctl", &image(), "status"]);
     assert!(beside.code == 1 && beside.err.contains("no dindctl supervises here"), "{beside:?}");
     let logs = dind.logs();
