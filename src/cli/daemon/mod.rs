@@ -12,15 +12,18 @@ mod renewal;
 mod rootless;
 mod services;
 mod settings;
+mod supervise;
 mod trust;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use self::addresses::Tcp;
 use self::rootless::Place;
+use self::supervise::Parts;
+pub use self::supervise::{Alone, Beside, Companion, run, run_alone};
 use super::config::Config;
 use super::failure::Failure;
 use super::places::RUN_DIR;
@@ -31,10 +34,8 @@ use crate::engine::daemon_json::{DaemonJson, Decided, is_swarm_member};
 use crate::engine::settings::{Setting, contradiction};
 use crate::engine::tls::ServerCertificates;
 use crate::engine::{containerd, dockerd, tls};
-use crate::init::signals;
-use crate::init::spec::{Milestone, Notice, RunMode, ServiceSpec, StopCode, SupervisorConfig, Upkeep};
+use crate::init::spec::Upkeep;
 use crate::init::state::SupervisorState;
-use crate::init::supervisor::Supervisor;
 use crate::prepare::firewall;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tidy;
@@ -42,7 +43,6 @@ use crate::prepare::tls::TlsWishes;
 use crate::prepare::{Applied, Plan, Told, Wants};
 use crate::probe::Roots;
 use crate::sys::beside;
-use crate::sys::signal::SignalPipe;
 
 /// Name of the user's command among the services.
 pub const COMMAND: &str = "command";
@@ -69,202 +69,12 @@ pub enum Daemon {
     Explicit(Vec<OsString>),
 }
 
-/// The user's command.
-pub struct Beside {
-    /// How it is started.
-    pub service: ServiceSpec,
-    /// Whether it is started only when the daemon is ready.
-    pub waits: bool,
-    /// Whether it runs all the same where a daemon cannot even be prepared.
-    pub needs_no_daemon: bool,
-    /// Whether it goes on when a daemon is given up.
-    pub outlives_daemon: bool,
-}
-
-/// Makes the user's command, given the environment that the preparation left.
-pub type BuildCommand<'a> = dyn Fn(&Environment) -> Result<Beside, Failure> + 'a;
-
-/// Why a command runs without a daemon of ours.
-#[derive(Debug)]
-pub enum Alone {
-    /// It uses the daemon at this address.
-    Client(String),
-    /// There is none, for this reason, and this is what to do about it.
-    Without(String, Option<String>),
-}
-
-/// Runs the command alone until the container ends, and gives its exit code.
-pub fn run_alone(launch: &Launch<'_>, command: &BuildCommand<'_>, alone: Alone) -> Result<u8, Failure> {
-    let signals = catch_signals()?;
-    let place = Place::of(launch);
-    forget_predecessor(launch, place);
-    let problem = match alone {
-        Alone::Client(host) => {
-            launch.voice.say(Level::Info, &format!("no daemon here: the command uses the one at {host}"));
-            None
-        }
-        Alone::Without(message, hint) => Some(Notice { message, hint }),
-    };
-    supervise_parts(launch, Parts::none(launch, place, problem), Some(command), signals)
-}
-
-/// Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
-fn catch_signals() -> Result<SignalPipe, Failure> {
-    signals::catch_supervised()
-        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))
-}
-
-/// Runs daemon and command until the container ends, and gives its exit code.
-pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> u8 {
-    let voice = launch.voice;
-    match supervise(launch, daemon, command) {
-        Ok(code) => code,
-        Err(failure) => failure.report(voice),
-    }
-}
-
-/// What the daemon's side of the container consists of.
-struct Parts {
-    services: Vec<ServiceSpec>,
-    listen: Vec<String>,
-    reload: Option<Box<dyn FnMut() -> Result<(), String>>>,
-    /// Kept open for as long as dockerd may have to be started again.
-    sockets: Bound,
-    /// What comes up while it runs.
-    upkeep: Vec<Upkeep>,
-    /// What the preparation took, milliseconds.
-    prepare_ms: f64,
-    /// Folder for the supervisor's state.
-    run_dir: PathBuf,
-    /// Why there is no daemon although one was wanted.
-    problem: Option<Notice>,
-    /// What was mounted before the daemons started, and the folders that they mount below.
-    untidy: Option<(tidy::Before, Vec<PathBuf>)>,
-}
-
-fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<&BuildCommand<'_>>) -> Result<u8, Failure> {
-    let signals = catch_signals()?;
-    let place = Place::of(&launch);
-    forget_predecessor(&launch, place);
-    let parts = match place {
-        Place::User => rootless::outside(&mut launch, daemon),
-        Place::Root | Place::Namespace => with_root(&mut launch, daemon, place),
-    };
-    let parts = match (parts, command) {
-        (Err(failure), Some(command)) if command(&launch.environment)?.needs_no_daemon => {
-            failure.report(launch.voice);
-            let notice = Notice { message: failure.message, hint: failure.hint };
-            Parts::none(&launch, place, Some(notice))
-        }
-        (parts, _) => parts?,
-    };
-    supervise_parts(&launch, parts, command, signals)
-}
-
-fn supervise_parts(
-    launch: &Launch<'_>,
-    parts: Parts,
-    command: Option<&BuildCommand<'_>>,
-    signals: SignalPipe,
-) -> Result<u8, Failure> {
-    let mut services = parts.services;
-    let (mut mode, mut outlives_daemon, has_daemon) = (RunMode::Daemon, true, !services.is_empty());
-    if let Some(command) = command {
-        let mut environment = launch.environment.clone();
-        point_to_socket(&mut environment, &parts.listen);
-        let beside = command(&environment)?;
-        outlives_daemon = beside.outlives_daemon;
-        let waits = beside.waits && has_daemon;
-        services.push(if waits { beside.service.after(services::DOCKERD, Milestone::Ready) } else { beside.service });
-        mode = RunMode::Command(COMMAND.into());
-    }
-    let mut supervisor = SupervisorConfig::new(mode, services);
-    supervisor.command_outlives_daemon = outlives_daemon;
-    supervisor.daemon = has_daemon.then(|| services::DOCKERD.into());
-    supervisor.problem = parts.problem;
-    supervisor.banner_path = Some(parts.run_dir.join("banner"));
-    supervisor.started = launch.started;
-    supervisor.upkeep = parts.upkeep;
-    supervisor.prepare_ms = parts.prepare_ms;
-    supervisor.listen = parts.listen;
-    supervisor.state_path = Some(parts.run_dir.join("state.json"));
-    supervisor.control_path = Some(parts.run_dir.join("control.sock"));
-    supervisor.runtime_dir = parts.run_dir;
-    supervisor.upstream = launch.environment.get("NOTIFY_SOCKET").map(OsStr::to_owned);
-    supervisor.reload_hook = parts.reload;
-    supervisor.diagnose = Some(Box::new(services::diagnose));
-    if let Some(timeout) = launch.config.duration("daemon.stop_timeout") {
-        supervisor.stop_timeout = timeout;
-    }
-    supervisor.stop_delay = launch.config.duration("daemon.stop_delay").unwrap_or_default();
-    if launch.config.get("daemon.stop_code") == "signal" {
-        supervisor.stop_code = StopCode::Signal;
-    }
-    let whole = supervisor.stop_timeout.saturating_add(supervisor.stop_delay);
-    if let Some(warning) = services::outer_limit_warning(launch, whole) {
-        launch.voice.say(Level::Warn, &warning);
-    }
-    let report = Supervisor::new(supervisor, signals, launch.voice.0)
-        .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?
-        .run();
-    drop(parts.sockets);
-    leave_tidy(parts.untidy, launch.voice);
-    Ok(report.code)
-}
-
-/// Takes away what killed daemons left mounted. Where others run beside us, they may use it.
-fn leave_tidy(untidy: Option<(tidy::Before, Vec<PathBuf>)>, voice: Voice) {
-    if let Some((before, folders)) = untidy.filter(|_| nix::unistd::getpid().as_raw() == 1) {
-        for problem in tidy::tidy(&Roots::system(), &before, &folders) {
-            voice.say(Level::Warn, &problem);
-        }
-    }
-}
-
-/// Until this supervisor tells its own state, there is none.
-fn forget_predecessor(launch: &Launch<'_>, place: Place) {
-    // The process outside of a namespace has done it for the one inside, and would not be known there.
-    if place == Place::Namespace {
-        return;
-    }
-    let path = places::state_path(&launch.environment);
-    let own = nix::unistd::getpid().as_raw();
-    if let Err(error) = SupervisorState::forget_predecessor(&path, own) {
-        launch.voice.say(Level::Warn, &format!("cannot remove {}: {error}", path.display()));
-    }
-}
-
 /// What is known of a daemon before anything is done.
 struct Known {
     arguments: DaemonArguments,
     file: DaemonJson,
     settings: Vec<Setting>,
     wants: Wants,
-}
-
-impl Parts {
-    /// Those of a container without a daemon.
-    fn none(launch: &Launch<'_>, place: Place, problem: Option<Notice>) -> Self {
-        let run_dir = match place {
-            Place::User => places::user_run_dir(&launch.environment),
-            Place::Root | Place::Namespace => RUN_DIR.into(),
-        };
-        // The preparation, which makes it, may have refused everything.
-        if let Err(error) = fs::create_dir_all(&run_dir) {
-            launch.voice.say(Level::Warn, &format!("cannot make {}: {error}", run_dir.display()));
-        }
-        Self {
-            services: Vec::new(),
-            listen: Vec::new(),
-            reload: None,
-            sockets: Bound::default(),
-            upkeep: Vec::new(),
-            prepare_ms: 0.0,
-            run_dir,
-            problem,
-            untidy: None,
-        }
-    }
 }
 
 /// Reads arguments, file and settings of a daemon where we are root, of the container or of a namespace of its own.
@@ -479,14 +289,4 @@ fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Resu
         problem: None,
         untidy: None,
     })
-}
-
-/// Tells the command where the daemon is when it is not where clients look by themselves.
-fn point_to_socket(environment: &mut Environment, listen: &[String]) {
-    let first = listen.iter().find(|address| address.starts_with("unix://"));
-    if let (None, Some(address)) = (environment.text("DOCKER_HOST"), first)
-        && !fs::exists("/var/run/docker.sock").unwrap_or(false)
-    {
-        environment.set("DOCKER_HOST", address.as_str());
-    }
 }
