@@ -1,6 +1,7 @@
 /*!
 The environment as data: read once, changed by argument, handed to children whole.
 */
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 /// Variables in the order in which they were found; a name stands once.
@@ -11,6 +12,12 @@ impl Environment {
     /// That of this process.
     pub fn of_process() -> Self {
         Self(std::env::vars_os().collect())
+    }
+
+    /// What of it is text, for requests to a daemon.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let text = |(name, value): &(OsString, OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
+        self.0.iter().filter_map(text).collect()
     }
 
     /// One made of pairs.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::Environment;
 use super::render::{self, Answer, Form};
 use super::say::{Level, Voice};
 use crate::exec::daemon::{self, Daemon};
@@ -261,11 +262,8 @@ pub(super) fn new_id() -> Result<String, ExecError> {
 }
 
 fn caller() -> Caller {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
     Caller {
-        env: std::env::vars_os().filter_map(text).collect(),
+        env: Environment::of_process().texts(),
         // A directory that was removed leaves relative paths relative, and opening them says why that fails.
         cwd: std::env::current_dir().unwrap_or_default(),
         terminal: std::io::stdin().is_terminal(),

@@ -1,9 +1,8 @@
 //! `dindctl gc`: removes what killed or crashed runs left behind. Exit code 0, or 125 when something went wrong.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 
+use super::Environment;
 use super::render::Form;
 use super::say::{self, Level, Voice};
 use crate::exec::error::ExecError;
@@ -45,9 +44,7 @@ pub fn run(args: &GcArgs, voice: Voice) -> u8 {
 }
 
 fn collect(args: &GcArgs) -> Result<Collected, ExecError> {
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;

@@ -4,10 +4,10 @@ own when containerd has come back, because to ask the daemon takes what PID 1 do
 
 Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out.
 */
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::Environment;
 use super::say::{Level, Voice};
 use crate::exec::error::ExecError;
 use crate::exec::missed::{self, Believed};
@@ -44,9 +44,7 @@ pub fn run(voice: Voice) -> u8 {
 }
 
 fn look() -> Result<Vec<Believed>, ExecError> {
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;

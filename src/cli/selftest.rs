@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::Environment;
 use super::say::{self, Level, Voice};
 use crate::exec::daemon::{self, Daemon};
 use crate::exec::endpoint::{self, Endpoint};
@@ -101,10 +102,7 @@ fn subjects(typed: &[String]) -> Result<Vec<Subject>, Rejection> {
 }
 
 fn surroundings() -> Result<(BTreeMap<String, String>, Endpoint), ExecError> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let env: BTreeMap<String, String> = std::env::vars_os().filter_map(text).collect();
+    let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     Ok((env, endpoint))
 }

@@ -16,7 +16,7 @@ use nix::unistd::{getegid, geteuid};
 use self::shape::{DaemonChoice, Shape, choose};
 
 use super::Environment;
-use super::daemon::{Alone, Beside, COMMAND, Daemon, Launch, run, run_alone};
+use super::daemon::{Alone, Beside, COMMAND, Companion, Daemon, Launch, run, run_alone};
 use super::failure::Failure;
 use super::say::Level;
 use crate::init::policy::{Restart, RestartPolicy};
@@ -97,15 +97,11 @@ fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
         let mut service = service(&wanted, environment)?;
         service.spawn = service.spawn.with_signals_of(&found);
         service.restart = RestartPolicy::new(restart);
-        Ok(Beside {
-            service,
-            waits,
-            outlives_daemon: on_daemon_failure == DaemonFailure::Continue,
-            needs_no_daemon: daemon == DaemonChoice::Auto,
-        })
+        Ok(Beside { service, waits, outlives_daemon: on_daemon_failure == DaemonFailure::Continue })
     };
+    let companion = Companion { build: &build, needs_no_daemon: daemon == DaemonChoice::Auto };
     match shape {
-        Shape::Own => Ok(run(launch, Daemon::Ours(Vec::new()), Some(&build))),
+        Shape::Own => Ok(run(launch, Daemon::Ours(Vec::new()), Some(companion))),
         Shape::Client(host) => run_alone(&launch, &build, Alone::Client(host)),
         Shape::None(why) => run_alone(&launch, &build, Alone::Without(why.to_owned(), None)),
     }
