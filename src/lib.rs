@@ -17,8 +17,8 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
-PID 1 runs through `sys`, `probe`, `prepare` and `init` alone: synchronous, in one thread (only packet filters
-and overlay are tried beside the other probes), without a panic path.
+PID 1 runs through `sys`, `probe`, `home`, `prepare` and `init` alone: synchronous, in one thread, without a panic path. Threads beside
+it end with the preparation (trials of packet filter and overlay, the watch over what takes long) or a moment after it (what the trials leave).
 */
 
 pub mod cli;

@@ -92,12 +92,16 @@ pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Resu
         Err(error) if error.step() == NEW_CGROUP_NAMESPACE => {
             voice.say(Level::Warn, &format!("{error}; only dockerd's cgroup-parent keeps nested containers inside"));
             let wants = Wants { cgroup_namespace: CgroupNamespace::Keep, ..wants.clone() };
-            carry_out(&decide(&wants, environment)?, environment, voice)
+            carry_out_watched(&decide(&wants, environment)?, environment, voice, &patience)
         }
         applied => {
             let applied = tell(applied?, environment, voice);
             // The second plan finds the rest of the first one done.
-            if plan.continues() { carry_out(&decide(wants, environment)?, environment, voice) } else { Ok(applied) }
+            if plan.continues() {
+                carry_out_watched(&decide(wants, environment)?, environment, voice, &patience)
+            } else {
+                Ok(applied)
+            }
         }
     }
 }
@@ -111,8 +115,16 @@ fn patience(voice: Voice) -> Patience {
 
 /// Applies a plan; what has to be said is said, and `environment` gets what the plan exports.
 pub fn carry_out(plan: &Plan, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
-    let patience = patience(voice);
-    Ok(tell(prepare::apply(plan, &mut Linux::watched(&patience))?, environment, voice))
+    carry_out_watched(plan, environment, voice, &patience(voice))
+}
+
+fn carry_out_watched(
+    plan: &Plan,
+    environment: &mut Environment,
+    voice: Voice,
+    patience: &Patience,
+) -> Result<Applied, Failure> {
+    Ok(tell(prepare::apply(plan, &mut Linux::watched(patience))?, environment, voice))
 }
 
 fn tell(applied: Applied, environment: &mut Environment, voice: Voice) -> Applied {

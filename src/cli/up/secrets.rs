@@ -1,6 +1,6 @@
 /*!
-Passwords for the command alone: they stand in no other process's environment, and a file of a secret may take the place of the
-variable (`PASSWORD_FILE`), so that they need not stand in the container's own.
+Passwords for the command alone: nothing else that is started gets them. A variable of the container stands in the environment of
+PID 1 all the same, and of every `docker exec`; so a file of a secret may take its place (`PASSWORD_FILE`).
 */
 use std::ffi::OsString;
 use std::path::Path;

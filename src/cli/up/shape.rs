@@ -14,7 +14,8 @@ use crate::engine::ping::Address;
 pub enum DaemonChoice {
     /// Always a daemon; the container ends where it cannot work.
     Own,
-    /// By `DIND_ENABLED` and `DOCKER_HOST`; where the daemon cannot work the command runs all the same.
+    /// By `DIND_ENABLED` and `DOCKER_HOST`. Where the daemon cannot even be prepared the command runs all the same; where it dies, a
+    /// command goes on that did not wait for it (`--no-wait`).
     Auto,
 }
 
