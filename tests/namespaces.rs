@@ -22,6 +22,8 @@ mod preparation;
 #[path = "namespaces/supervision.rs"]
 mod supervision;
 mod support;
+#[path = "namespaces/upkeep.rs"]
+mod upkeep;
 
 fn main() {
     // The tests start this very program again as the process under test.
@@ -38,6 +40,7 @@ fn main() {
         supervision::trials(),
         plain::trials(),
         preparation::trials(),
+        upkeep::trials(),
     ]
     .into_iter()
     .flatten()

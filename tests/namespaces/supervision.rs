@@ -23,7 +23,6 @@ pub fn trials() -> Vec<Trial> {
         trial("a_killed_service_is_started_again", namespaces, a_killed_service_is_started_again),
         trial("a_crash_loop_ends_with_the_last_lines_and_a_code_of_its_own", namespaces, a_crash_loop_ends),
         trial("a_permanent_cause_ends_at_the_first_death", namespaces, a_permanent_cause_ends_at_the_first_death),
-        trial("what_is_to_be_done_when_a_service_is_back_is_done", namespaces, what_is_to_be_done_on_return),
         trial("what_was_killed_is_not_judged_by_its_last_words", namespaces, what_was_killed_is_not_judged),
         trial("a_program_that_is_missing_ends_at_once", namespaces, a_program_that_is_missing_ends_at_once),
         trial("term_stops_in_reverse_order", namespaces, term_stops_in_reverse_order),
@@ -59,7 +58,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A script that runs the small daemon of the driver in place of the shell, so that the notices are its own.
-fn daemon_script(name: &str) -> String {
+pub fn daemon_script(name: &str) -> String {
     format!("exec \"$SELF\" {DAEMON} {name}")
 }
 
@@ -90,32 +89,6 @@ fn a_killed_service_is_started_again() -> Outcome {
     ensure(second.pid != first.pid, || "the same process".into())?;
     ensure(second.last_exit.as_deref() == Some("signal 9 (SIGKILL)"), || format!("{second:?}"))?;
     ensure(lab.text("stderr").contains("starting it again at once"), || lab.text("stderr"))?;
-    let (report, _) = lab.stop()?;
-    ensure(report.code == 0, || format!("{report:?}"))
-}
-
-/// With code 3 the other service is started anew, whatever its policy says of an end; otherwise it is not.
-fn what_is_to_be_done_on_return() -> Outcome {
-    let mut other = Service::daemon("b", &daemon_script("b")).notify();
-    other.restart = "never".into();
-    let script = "echo looked >> $DIR/events; read code < $DIR/code; exit $code";
-    let services = vec![Service::daemon("a", "exec sleep 1000"), other];
-    let on_return = Some(["a", script, "b"].map(str::to_owned));
-    let mut lab = Lab::start(Config { on_return, ..Lab::config(services) }, |_| {})?;
-    for (restarts, (code, renews)) in (0_u32..).zip([(0, 0), (3, 1), (1, 0), (3, 1)]) {
-        let killed = lab.until("a", |service| service.restarts == restarts && service.phase == Phase::Ready)?;
-        let before = lab.until_ready("b")?;
-        std::fs::write(lab.path("code"), format!("{code}\n"))?;
-        std::thread::sleep(Duration::from_millis(1100));
-        lab.signal_inner(killed.pid.ok_or("no pid")?, Signal::SIGKILL)?;
-        let looked = || lab.events().into_iter().filter(|line| line == "looked").zip(0_u32..).last();
-        eventually("the work is done", || (looked()?.1 == restarts).then_some(()))?;
-        lab.until("b", |service| service.restarts == before.restarts + renews && service.phase == Phase::Ready)?;
-    }
-    let said = lab.text("stderr");
-    let times = |text: &str| said.matches(text).count();
-    ensure(times("b is started anew because of the test of the work") == 2, || said.clone())?;
-    ensure(times("the test of the work failed (exit code 1)") == 1, || said.clone())?;
     let (report, _) = lab.stop()?;
     ensure(report.code == 0, || format!("{report:?}"))
 }
