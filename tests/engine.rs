@@ -58,7 +58,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
     let rootless = missing.clone().or_else(|| missing_image(&docker::rootless_image()));
-    let no_image = || Some("needs an image of code-server, named by DINDCTL_TEST_CODE_SERVER_IMAGE".to_owned());
+    let no_image = || Some("needs an image of code-server: run scripts/test editor".to_owned());
     let editor = missing.clone().or_else(|| codeserver::image().map_or_else(no_image, |image| missing_image(&image)));
     let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
         if let Some(reason) = missing {

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034 # zsh reads SAVEHIST and HISTSIZE
 # For interactive shells in the editor (sourced by bash and zsh): a history that outlives the container, and what there is to say.
 case $- in
     *i*)

@@ -89,6 +89,16 @@ rootless_image() {
     run_quietly "building $2" docker build --build-arg "BASE=$1" -t "$2" "$repo/images/dind-rootless"
 }
 
+# code_server_image TAG: the editor on top of a dind_image with buildx and compose. The editor itself is built once, which takes minutes.
+code_server_image() {
+    local base=${1%:*}-base:${1##*:} ca=/etc/ssl/certs/ca-certificates.crt secret=()
+    if [[ -s $ca ]]; then secret=(--secret "id=ca,src=$ca"); fi
+    run_quietly "building $base" docker build -f "$repo/images/dind/Dockerfile" --build-arg DINDCTL=prebuilt \
+        --build-arg "BASE=${DINDCTL_BASE:-debian:trixie-slim}" --build-arg "PACKAGES=docker-buildx docker-compose" -t "$base" "$repo"
+    run_quietly "building $1" docker build -f "$repo/images/code-server/Dockerfile" --build-arg "BASE=$base" \
+        "${secret[@]}" -t "$1" "$repo"
+}
+
 # shell_image TAG: a shell with tools, for those who ask for it.
 shell_image() {
     run_quietly "building $1" docker build -t "$1" "$repo/images/shell"
