@@ -19,10 +19,12 @@ pub const FILES: [(&str, Edit); 7] = [
     ("/etc/passwd", passwd),
 ];
 
+/// Space before an entry is no part of it, for the C library and sudo as for our own readers.
 fn by_line(text: &str, mut change: impl FnMut(&str) -> Option<String>) -> String {
     let line = |line: &str| {
-        let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-        change(body).unwrap_or_else(|| body.to_owned()) + end
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
+        let (space, entry) = line.split_at(line.len() - line.trim_start().len());
+        format!("{space}{}{end}", change(entry).unwrap_or_else(|| entry.to_owned()))
     };
     text.split_inclusive('\n').map(line).collect()
 }
@@ -42,7 +44,7 @@ fn passwd(text: &str, change: &Change) -> String {
 fn group(text: &str, change: &Change) -> String {
     let (from, to) = (&change.from, &change.to);
     let taken = text.lines().any(|line| {
-        let mut fields = line.split(':');
+        let mut fields = line.trim_start().split(':');
         fields.next() != change.group.as_deref() && fields.nth(1) == Some(to.gid.to_string().as_str())
     });
     by_line(text, |line| {
@@ -103,6 +105,16 @@ mod tests {
         assert_eq!(sudoers(rules, &change("eve", 1, 1)), "# coder\neve ALL=(ALL) NOPASSWD:ALL\ncoder2 ALL=ALL\n");
         assert_eq!(first_field("coder:!:1\ncoder2:!:1\n", &change("eve", 1, 1)), "eve:!:1\ncoder2:!:1\n");
         assert_eq!(group("coder:!::\nx:!:coder:coder\n", &change("eve", 1, 1)), "eve:!::\nx:!:coder:eve\n");
+    }
+
+    /// Found by the fuzz target `renaming`: the account was found on such a line, and then not changed there.
+    #[test]
+    fn an_entry_behind_space_is_changed_as_well() {
+        let change = change("eve", 1234, 4321);
+        assert_eq!(passwd("  coder:x:1000:1000::/:\n", &change), "  eve:x:1234:4321::/:\n");
+        assert_eq!(group("\tcoder:x:1000:\n other:x:7:coder\n", &change), "\teve:x:4321:\n other:x:7:eve\n");
+        let foreign = " other:x:4321:\ncoder:x:1000:\n";
+        assert_eq!(group(foreign, &change), " other:x:4321:\neve:x:1000:\n", "the id has another owner");
     }
 
     #[test]
