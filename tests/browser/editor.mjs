@@ -50,7 +50,7 @@ class Editor {
         }
     }
 
-    /** What stands in the terminal, wrapped lines in one. */
+    /** What stands in the terminal. */
     async text() {
         const rows = await this.page.locator('.xterm-rows > div').allTextContents();
         return rows.map((row) => row.replaceAll('\u00a0', ' ')).join('\n');
@@ -67,11 +67,31 @@ class Editor {
         }
     }
 
-    /** Types a command and waits for `pattern` in what comes of it. What is typed does not match it. */
+    /**
+     * Types a command and waits for `pattern` in what comes of it. What is typed does not match it. Entered only when the whole
+     * line stands there: while the editor is still loading, another part of it may take the focus and with it the keys.
+     */
     async type(command, pattern) {
-        await this.page.locator('.xterm-helper-textarea').last().focus();
-        await this.page.keyboard.type(`clear; ${command}\n`, { delay: 5 });
+        const line = `clear; ${command}`;
+        for (let attempt = 0; ; attempt += 1) {
+            await this.page.locator('.xterm-helper-textarea').last().focus();
+            await this.page.keyboard.type(line, { delay: 5 });
+            if (await this.stands(line)) break;
+            if (attempt === 4) throw new Error(`${line} cannot be typed; the terminal shows\n${(await this.text()).trim()}`);
+            await this.page.locator('.xterm-helper-textarea').last().focus();
+            await this.page.keyboard.press('Control+u');
+        }
+        await this.page.keyboard.press('Enter');
         return this.sees(pattern);
+    }
+
+    /** Whether a line is the last in the terminal, within 5 s. Where it wraps is the terminal's business. */
+    async stands(line) {
+        const bare = (text) => text.replaceAll(/\s/g, '');
+        for (const end = Date.now() + 5_000; Date.now() < end; await this.page.waitForTimeout(100)) {
+            if (bare(await this.text()).endsWith(bare(line))) return true;
+        }
+        return false;
     }
 
     /** Whether the explorer shows a name. */
