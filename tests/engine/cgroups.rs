@@ -101,7 +101,8 @@ fn assert_nested_inside(what: &str, options: &[&str], nested: &[&str]) -> Contai
 
 fn host_namespace() -> Result<(), Failed> {
     let dind = assert_nested_inside("cgroup-host", &["--cgroupns=host"], &[]);
-    // The event and the end of the container reach dockerd by two ways; where the end is faster, the event may be dropped.
+    // The event and the end of the container reach dockerd by two ways. Measured: 110 of 110 were there at once, six at a time;
+    // but a run of all rings has seen one that was not, so one may be lost, and not two in a row.
     let arrives = |number: u32| {
         let hog = format!("hog{number}");
         let run = format!("docker run --name {hog} --memory 32m debian:trixie-slim");
@@ -112,7 +113,7 @@ fn host_namespace() -> Result<(), Failed> {
             dind.exec(&["docker", "inspect", "--format", "{{.State.OOMKilled}}", &hog]).ok() == "true"
         })
     };
-    assert!((0..3).any(arrives), "OOM events arrive");
+    assert!((0..2).any(arrives), "OOM events arrive");
     Ok(())
 }
 
