@@ -38,6 +38,8 @@ mod settings;
 mod storage;
 #[path = "engine/tls.rs"]
 mod tls;
+#[path = "engine/travel.rs"]
+mod travel;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -71,6 +73,7 @@ fn main() {
         .chain(cgroups::CASES)
         .chain(tls::CASES)
         .chain(exec::CASES)
+        .chain(travel::CASES)
         .chain(egress::CASES)
         .chain(firewall::CASES)
         .chain(doctor::CASES)
