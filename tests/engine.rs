@@ -40,6 +40,8 @@ mod storage;
 mod tls;
 #[path = "engine/travel.rs"]
 mod travel;
+#[path = "engine/upgrade.rs"]
+mod upgrade;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -62,6 +64,10 @@ fn main() {
     let rootless = missing.clone().or_else(|| missing_image(&docker::rootless_image()));
     let no_image = || Some("needs an image of code-server: run scripts/test editor".to_owned());
     let editor = missing.clone().or_else(|| codeserver::image().map_or_else(no_image, |image| missing_image(&image)));
+    let no_previous =
+        || Some("needs an image of the previous version: scripts/test --all, or DINDCTL_PREVIOUS".to_owned());
+    let previous =
+        missing.clone().or_else(|| upgrade::previous_image().map_or_else(no_previous, |image| missing_image(&image)));
     let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
         if let Some(reason) = missing {
             println!("SKIP {name}: {reason}");
@@ -85,6 +91,8 @@ fn main() {
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
-    let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless))).chain(with_editor);
+    let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));
+    let with_rootless = rootless::CASES.iter().map(|case| trial(case, &rootless));
+    let trials = with_root.chain(with_rootless).chain(with_editor).chain(with_previous);
     run(&arguments, trials.collect()).exit();
 }

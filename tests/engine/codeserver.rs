@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 
-use super::docker::{Container, Said, docker, fresh_name};
+use super::docker::{Container, Said, Volume, docker};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -81,12 +81,12 @@ fn a_renamed_user_survives_a_restart() -> Result<(), Failed> {
 }
 
 fn hooks_run_as_the_user_and_stop_nothing() -> Result<(), Failed> {
-    let volume = fresh_name("hooks");
-    let _volume = Volume(volume.clone());
-    let make = "cd /hooks && mkdir deep && printf '#!/bin/sh\\nid -un >/tmp/first\\n' >10 && printf '#!/bin/sh\\nexit 7\\n' >20 && \
+    let made = Volume::new("hooks");
+    let volume = &made.0;
+    let fill = "cd /hooks && mkdir deep && printf '#!/bin/sh\\nid -un >/tmp/first\\n' >10 && printf '#!/bin/sh\\nexit 7\\n' >20 && \
         printf '#!/bin/sh\\ncat /tmp/first >/tmp/second\\n' >deep/hook && chmod +x 10 20 deep/hook && echo no >readme";
     let image = image().expect("the image");
-    docker(&["run", "--rm", "--volume", &format!("{volume}:/hooks"), "--entrypoint=sh", &image, "-c", make]).ok();
+    docker(&["run", "--rm", "--volume", &format!("{volume}:/hooks"), "--entrypoint=sh", &image, "-c", fill]).ok();
     let options = ["--volume", &format!("{volume}:/entrypoint.d:ro"), CLIENT];
     let container = start("cs-hooks", &options);
     assert_eq!(container.sh("cat /tmp/second").ok(), "coder", "{}", container.logs());
@@ -95,22 +95,13 @@ fn hooks_run_as_the_user_and_stop_nothing() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A volume that goes with the test.
-struct Volume(String);
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        docker(&["volume", "rm", "--force", &self.0]);
-    }
-}
-
 fn a_secret_is_the_editors_alone() -> Result<(), Failed> {
-    let volume = fresh_name("secret");
-    let _volume = Volume(volume.clone());
+    let made = Volume::new("secret");
+    let volume = &made.0;
     let image = image().expect("the image");
     let mount = format!("{volume}:/run/secrets");
-    let make = "umask 077; echo correct-horse >/run/secrets/editor";
-    docker(&["run", "--rm", "--volume", &mount, "--entrypoint=sh", &image, "-c", make]).ok();
+    let fill = "umask 077; echo correct-horse >/run/secrets/editor";
+    docker(&["run", "--rm", "--volume", &mount, "--entrypoint=sh", &image, "-c", fill]).ok();
     let options = ["--privileged", "--volume", &mount, "--env=PASSWORD_FILE=/run/secrets/editor"];
     let container = Container::of(&image, "cs-secret", &options, &[]);
     container.exec(&["dindctl", "health", "--wait", "60s"]).ok();
@@ -125,8 +116,8 @@ fn a_secret_is_the_editors_alone() -> Result<(), Failed> {
 fn volumes_of_any_owner_open_the_editor() -> Result<(), Failed> {
     let image = image().expect("the image");
     for (owner, mode, writable) in [("0:0", "rw", true), ("4321:4321", "rw", true), ("0:0", "ro", false)] {
-        let volume = fresh_name("home");
-        let _volume = Volume(volume.clone());
+        let made = Volume::new("home");
+        let volume = &made.0;
         let fill = format!("mkdir -p /v/share && echo kept >/v/share/file && chown {owner} /v /v/share");
         docker(&["run", "--rm", "--volume", &format!("{volume}:/v"), "--entrypoint=sh", &image, "-c", &fill]).ok();
         let mount = format!("{volume}:/home/coder/.local:{mode}");

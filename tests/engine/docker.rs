@@ -69,6 +69,23 @@ pub fn fresh_name(what: &str) -> String {
     format!("dindctl-test-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A volume that goes with the test, named before the containers that use it, so that it goes after them.
+pub struct Volume(pub String);
+
+impl Volume {
+    pub fn new(what: &str) -> Self {
+        let name = fresh_name(what);
+        docker(&["volume", "create", "--label", "dindctl.test=1", &name]).ok();
+        Self(name)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = docker(&["volume", "rm", "--force", &self.0]);
+    }
+}
+
 /// A container that is removed with its volumes when the test ends.
 pub struct Container {
     pub name: String,

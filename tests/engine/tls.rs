@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use super::certificates::addresses;
-use super::docker::{Container, Said, docker, fresh_name, image};
+use super::docker::{Container, Said, Volume, docker, fresh_name, image};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -22,25 +22,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("tls::bad_input_ends_before_anything_is_changed", bad_input_ends_before_anything_is_changed),
 ];
 
-/// A volume that goes with the test.
-struct Volume(String);
-
-impl Volume {
-    fn new() -> Self {
-        let name = fresh_name("certs");
-        docker(&["volume", "create", "--label", "dindctl.test=1", &name]).ok();
-        Self(name)
-    }
-
-    fn mount(&self) -> String {
-        format!("--volume={}:/certs", self.0)
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = docker(&["volume", "rm", "--force", &self.0]);
-    }
+fn mount(volume: &Volume) -> String {
+    format!("--volume={}:/certs", volume.0)
 }
 
 /// The docker CLI in a container of its own, with the client's certificates.
@@ -53,9 +36,9 @@ fn client(volume: &Volume, server: &Container, arguments: &[&str]) -> Said {
 }
 
 fn certificates_are_made_and_kept() -> Result<(), Failed> {
-    let volume = Volume::new();
+    let volume = Volume::new("certs");
     let san = "--env=DOCKER_TLS_SAN=DNS:build.example., 10.9.8.7";
-    let dind = Container::start("tls", &["--privileged", &volume.mount(), san], &[]);
+    let dind = Container::start("tls", &["--privileged", &mount(&volume), san], &[]);
     dind.wait_healthy(Duration::from_secs(60));
     let version = client(&volume, &dind, &["version", "--format", "{{.Server.Os}}"]).ok();
     assert_eq!(version, "linux");
@@ -91,9 +74,9 @@ fn certificates_are_made_and_kept() -> Result<(), Failed> {
 }
 
 fn several_daemons_share_a_volume() -> Result<(), Failed> {
-    let volume = Volume::new();
+    let volume = Volume::new("certs");
     let dinds: Vec<Container> =
-        (0..3).map(|_| Container::start("tls-shared", &["--privileged", &volume.mount()], &[])).collect();
+        (0..3).map(|_| Container::start("tls-shared", &["--privileged", &mount(&volume)], &[])).collect();
     for dind in &dinds {
         dind.wait_healthy(Duration::from_secs(60));
     }
@@ -110,9 +93,9 @@ fn several_daemons_share_a_volume() -> Result<(), Failed> {
 
 /// Somebody else holds the volume's lock for a while: the log tells what is waited for.
 fn a_step_that_takes_long_is_named() -> Result<(), Failed> {
-    let volume = Volume::new();
+    let volume = Volume::new("certs");
     let script = "flock /certs sleep 4 & sleep 0.5; exec dindctl entrypoint";
-    let options = ["--privileged", &volume.mount(), "--entrypoint", "sh"];
+    let options = ["--privileged", &mount(&volume), "--entrypoint", "sh"];
     let dind = Container::start("tls-locked", &options, &["-c", script]);
     dind.wait_healthy(Duration::from_secs(60));
     let logs = dind.logs();
@@ -123,14 +106,14 @@ fn a_step_that_takes_long_is_named() -> Result<(), Failed> {
 }
 
 fn rsa_keys_are_made_on_request_and_kept() -> Result<(), Failed> {
-    let volume = Volume::new();
+    let volume = Volume::new("certs");
     let text = "openssl pkey -in /certs/ca/key.pem -noout -text | head -n 1";
-    let dind = Container::start("tls-rsa", &["--privileged", &volume.mount(), "--env=DINDCTL_TLS_KEY=rsa"], &[]);
+    let dind = Container::start("tls-rsa", &["--privileged", &mount(&volume), "--env=DINDCTL_TLS_KEY=rsa"], &[]);
     dind.wait_healthy(Duration::from_secs(600));
     assert!(dind.sh(text).ok().contains("4096 bit"), "{}", dind.sh(text).ok());
     let sum = dind.sh("cat /certs/*/key.pem | sha256sum").ok();
     drop(dind);
-    let dind = Container::start("tls-rsa", &["--privileged", &volume.mount()], &[]);
+    let dind = Container::start("tls-rsa", &["--privileged", &mount(&volume)], &[]);
     dind.wait_healthy(Duration::from_secs(60));
     assert_eq!(dind.sh("cat /certs/*/key.pem | sha256sum").ok(), sum, "keys are kept whatever is asked for");
     assert_eq!(client(&volume, &dind, &["version", "--format", "{{.Server.Os}}"]).ok(), "linux");
@@ -170,7 +153,7 @@ fn short_lived(hostname: &str) -> Result<Vec<(&'static str, String)>, Failed> {
 }
 
 fn certificates_are_renewed_while_running() -> Result<(), Failed> {
-    let volume = Volume::new();
+    let volume = Volume::new("certs");
     let folder = tempfile::tempdir()?;
     for (name, text) in short_lived("tlsdind")? {
         let path = folder.path().join(name);
@@ -183,7 +166,7 @@ fn certificates_are_renewed_while_running() -> Result<(), Failed> {
         "--label=dindctl.test=1",
         "--privileged",
         "--hostname=tlsdind",
-        &volume.mount(),
+        &mount(&volume),
         "--name",
         &dind.name,
         &image(),
@@ -214,12 +197,12 @@ fn certificates_are_renewed_while_running() -> Result<(), Failed> {
 
 fn bad_input_ends_before_anything_is_changed() -> Result<(), Failed> {
     let refused = |options: &[&str], before: &str, words: &str| {
-        let volume = Volume::new();
-        docker(&["run", "--rm", &volume.mount(), "--entrypoint=sh", &image(), "-c", before]).ok();
+        let volume = Volume::new("certs");
+        docker(&["run", "--rm", &mount(&volume), "--entrypoint=sh", &image(), "-c", before]).ok();
         let list = "cd /certs && find . -type f | sort | xargs -r sha256sum";
-        let files = || docker(&["run", "--rm", &volume.mount(), "--entrypoint=sh", &image(), "-c", list]).ok();
+        let files = || docker(&["run", "--rm", &mount(&volume), "--entrypoint=sh", &image(), "-c", list]).ok();
         let found = files();
-        let said = docker(&[&["run", "--rm", "--privileged", &volume.mount()], options, &[&image()]].concat());
+        let said = docker(&[&["run", "--rm", "--privileged", &mount(&volume)], options, &[&image()]].concat());
         assert_eq!(said.code, 125, "{words}: {}{}", said.out, said.err);
         let first = said.err.lines().next().unwrap_or_default();
         assert!(first.starts_with("dindctl: error: ") && first.contains(words), "{}", said.err);
