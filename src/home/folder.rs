@@ -13,7 +13,9 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid, fchown};
+
+use crate::sys::fsuser::FsUser;
 
 /// User and group that things are to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,38 +30,19 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
-/// This thread's view of files is another user's, until this is dropped; nothing changes for whoever may not do that.
-struct Guise {
-    uid: Uid,
-    gid: Gid,
-}
-
-impl Guise {
-    fn of(owner: Owner) -> Self {
-        let gid = setfsgid(Gid::from_raw(owner.gid));
-        Self { uid: setfsuid(Uid::from_raw(owner.uid)), gid }
-    }
-}
-
-impl Drop for Guise {
-    fn drop(&mut self) {
-        setfsuid(self.uid);
-        setfsgid(self.gid);
-    }
-}
+const LOOK: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Does it as we are, and once more as `owner` where the mode of a file or folder refuses that.
 fn also_as<T>(owner: Owner, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
     match act() {
         Err(Errno::EACCES) => {
-            let _guise = Guise::of(owner);
+            // Whoever may not do that has the first answer.
+            let _owner = FsUser::assume_ids(owner.uid, owner.gid).map_err(|_| Errno::EACCES)?;
             act()
         }
         done => done,
     }
 }
-
-const LOOK: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Folder {
     /// Opens a folder whose path nobody but root can change, and makes it if it is missing.

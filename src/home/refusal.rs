@@ -30,7 +30,7 @@ pub fn lines(refusals: &[Refusal], mounts: &[Mount], user: &str) -> Vec<String> 
             None => groups.push((volume, vec![refusal])),
         }
     }
-    groups.into_iter().flat_map(|(volume, members)| line(volume, &members, user)).collect()
+    groups.into_iter().filter_map(|(volume, members)| line(volume, &members, user)).collect()
 }
 
 fn line(volume: Option<&Path>, members: &[&Refusal], user: &str) -> Option<String> {
