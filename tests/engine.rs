@@ -38,6 +38,8 @@ mod settings;
 mod storage;
 #[path = "engine/tls.rs"]
 mod tls;
+#[path = "engine/workspace_image.rs"]
+mod workspace_image;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -60,6 +62,9 @@ fn main() {
     let rootless = missing.clone().or_else(|| missing_image(&docker::rootless_image()));
     let no_image = || Some("needs an image of code-server: run scripts/test editor".to_owned());
     let editor = missing.clone().or_else(|| codeserver::image().map_or_else(no_image, |image| missing_image(&image)));
+    let no_image = || Some("needs an image of a workspace: run scripts/test engine".to_owned());
+    let workspace =
+        missing.clone().or_else(|| workspace_image::image().map_or_else(no_image, |image| missing_image(&image)));
     let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
         if let Some(reason) = missing {
             println!("SKIP {name}: {reason}");
@@ -82,6 +87,8 @@ fn main() {
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
-    let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless))).chain(with_editor);
+    let with_workspace = workspace_image::CASES.iter().map(|case| trial(case, &workspace));
+    let with_user = rootless::CASES.iter().map(|case| trial(case, &rootless));
+    let trials = with_root.chain(with_user).chain(with_editor).chain(with_workspace);
     run(&arguments, trials.collect()).exit();
 }

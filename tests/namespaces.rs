@@ -13,6 +13,8 @@ mod driver;
 mod firewall;
 #[path = "namespaces/identity.rs"]
 mod identity;
+#[path = "namespaces/images.rs"]
+mod images;
 #[path = "namespaces/lab.rs"]
 mod lab;
 #[path = "namespaces/plain.rs"]
@@ -37,6 +39,7 @@ fn main() {
         dialects::trials(),
         firewall::trials(),
         identity::trials(),
+        images::trials(),
         supervision::trials(),
         plain::trials(),
         preparation::trials(),
