@@ -18,11 +18,19 @@ case $- in
                 cd "$PROJECT_PATH" || :
             fi
         fi
+        # At each prompt, because the user's own files set it after this one.
         if [ -n "${WORKSPACE_ID:-}" ]; then
-            case ${PS1:-} in
-                *"[$WORKSPACE_ID]"*) ;;
-                *) PS1="[$WORKSPACE_ID] ${PS1:-}" ;;
-            esac
+            _workspace_prompt() {
+                case ${PS1:-} in
+                    *"[$WORKSPACE_ID] "*) ;;
+                    *) PS1="[$WORKSPACE_ID] ${PS1:-}" ;;
+                esac
+            }
+            if [ -n "${BASH_VERSION:-}" ]; then
+                PROMPT_COMMAND="_workspace_prompt${PROMPT_COMMAND:+; $PROMPT_COMMAND}"
+            elif [ -n "${ZSH_VERSION:-}" ]; then
+                eval 'precmd_functions+=(_workspace_prompt)'
+            fi
         fi
         ;;
 esac
