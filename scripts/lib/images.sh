@@ -9,7 +9,6 @@ image_names=(dind dind-rootless code-server workspace python node shell)
 # The order in which they are made; code-server-base is dind with what an editor's terminal needs.
 image_order=(dind dind-rootless code-server-base code-server workspace python node shell)
 image_inputs_label=org.dindctl.inputs
-image_source=https://github.com/dindctl/dindctl
 debian=debian:trixie-slim
 
 # Sources of the binary: what its revision is the revision of.
@@ -172,8 +171,7 @@ make_image() {
     line+=(--build-arg "BASE=$base")
     if [[ $recipe_binary ]]; then line+=(--build-arg "BINARY=$(binary_of "$arch")"); fi
     for arg in "${recipe_args[@]}"; do line+=(--build-arg "$arg"); done
-    line+=(--label "$image_inputs_label=$hash" --label "org.opencontainers.image.version=$(version_of_cargo)"
-        --label "org.opencontainers.image.source=$image_source" --label "org.opencontainers.image.licenses=MIT OR Apache-2.0")
+    line+=(--label "$image_inputs_label=$hash" --label "org.opencontainers.image.version=$(version_of_cargo)")
     mapfile -t paths < <(ingredients "$name" | sort -u)
     commit=$(revision "${paths[@]}")
     line+=(--label "org.opencontainers.image.revision=${commit:-unknown}")
