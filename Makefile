@@ -1,8 +1,10 @@
 # Short names for the scripts; the scripts are what is documented.
-.PHONY: build dind-up dind-down test lab bench
+.PHONY: build images dind-up dind-down test lab bench
 
 build:
 	scripts/build
+images:
+	scripts/build --image all
 dind-up:
 	scripts/up
 dind-down:

@@ -5,17 +5,20 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=DINDCTL_COMMIT");
     println!("cargo::rerun-if-changed=src");
+    let told = std::env::var("DINDCTL_COMMIT").ok().filter(|commit| !commit.is_empty());
+    // Whoever tells us needs no new binary for each commit.
+    let commit = told.or_else(of_head).unwrap_or_else(|| "unknown".into());
+    println!("cargo::rustc-env=DINDCTL_COMMIT={commit}");
+}
+
+/// The commit at hand; this runs again when that is another one.
+fn of_head() -> Option<String> {
     for file in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", file]) {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    let commit = std::env::var("DINDCTL_COMMIT")
-        .ok()
-        .filter(|commit| !commit.is_empty())
-        .or_else(|| git(&["rev-parse", "--short=12", "HEAD"]))
-        .unwrap_or_else(|| "unknown".into());
-    println!("cargo::rustc-env=DINDCTL_COMMIT={commit}");
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

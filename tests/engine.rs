@@ -42,6 +42,8 @@ mod tls;
 mod travel;
 #[path = "engine/upgrade.rs"]
 mod upgrade;
+#[path = "engine/workspace_image.rs"]
+mod workspace_image;
 
 use libtest_mimic::{Arguments, Failed, Trial, run};
 
@@ -68,6 +70,9 @@ fn main() {
         || Some("needs an image of the previous version: scripts/test --all, or DINDCTL_PREVIOUS".to_owned());
     let previous =
         missing.clone().or_else(|| upgrade::previous_image().map_or_else(no_previous, |image| missing_image(&image)));
+    let no_image = || Some("needs an image of a workspace: run scripts/test engine".to_owned());
+    let workspace =
+        missing.clone().or_else(|| workspace_image::image().map_or_else(no_image, |image| missing_image(&image)));
     let trial = |(name, case): &(&'static str, fn() -> Result<(), Failed>), missing: &Option<String>| {
         if let Some(reason) = missing {
             println!("SKIP {name}: {reason}");
@@ -93,6 +98,7 @@ fn main() {
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
     let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));
     let with_rootless = rootless::CASES.iter().map(|case| trial(case, &rootless));
-    let trials = with_root.chain(with_rootless).chain(with_editor).chain(with_previous);
+    let with_workspace = workspace_image::CASES.iter().map(|case| trial(case, &workspace));
+    let trials = with_root.chain(with_rootless).chain(with_editor).chain(with_previous).chain(with_workspace);
     run(&arguments, trials.collect()).exit();
 }

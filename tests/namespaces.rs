@@ -13,6 +13,10 @@ mod driver;
 mod firewall;
 #[path = "namespaces/identity.rs"]
 mod identity;
+#[path = "namespaces/image_diff.rs"]
+mod image_diff;
+#[path = "namespaces/images.rs"]
+mod images;
 #[path = "namespaces/lab.rs"]
 mod lab;
 #[path = "namespaces/plain.rs"]
@@ -37,6 +41,8 @@ fn main() {
         dialects::trials(),
         firewall::trials(),
         identity::trials(),
+        image_diff::trials(),
+        images::trials(),
         supervision::trials(),
         plain::trials(),
         preparation::trials(),

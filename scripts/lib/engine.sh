@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # from common.sh and root.sh; used by those who source it
-# Which engine the scripts talk to, and the images that they put there. Sourced after common.sh and root.sh.
+# Which engine the scripts talk to. Sourced after common.sh and root.sh; images.sh has the images that they put there.
 
 compose_file=$repo/compose/compose.yaml
 languages=(python:3.13-slim node:20-slim)
@@ -64,44 +64,6 @@ base_ready() {
     [[ $image == debian:trixie-slim ]] || die "image $image is not there and cannot be pulled" "load it, or unset DINDCTL_BASE"
     make_base
     docker import --change 'CMD ["bash"]' "$base_tar" "$image" >/dev/null
-}
-
-# language_images: an image from elsewhere is left alone, one of ours is built again (from the cache if nothing changed).
-language_images() {
-    local image ours
-    for image in "${languages[@]}"; do
-        ours=$(docker image inspect -f '{{index .Config.Labels "org.opencontainers.image.source"}}' "$image" 2>/dev/null) || ours=missing
-        if [[ $ours == missing && $engine_name != lab ]] && timeout 120 docker pull -q "$image" >/dev/null 2>&1; then continue; fi
-        if [[ $ours == missing || $ours == */dindctl ]]; then
-            run_quietly "building $image" docker build -t "$image" "$repo/images/${image%%:*}"
-        fi
-    done
-}
-
-# dind_image TAG: from the binary that scripts/build made.
-dind_image() {
-    run_quietly "building $1" docker build -f "$repo/images/dind/Dockerfile" --build-arg DINDCTL=prebuilt \
-        --build-arg "BASE=${DINDCTL_BASE:-debian:trixie-slim}" -t "$1" "$repo"
-}
-
-# rootless_image BASE TAG: an ordinary user's daemon, on top of dind_image's.
-rootless_image() {
-    run_quietly "building $2" docker build --build-arg "BASE=$1" -t "$2" "$repo/images/dind-rootless"
-}
-
-# code_server_image TAG: the editor on top of a dind_image with buildx and compose. The editor itself is built once, which takes minutes.
-code_server_image() {
-    local base=${1%:*}-base:${1##*:} ca=/etc/ssl/certs/ca-certificates.crt secret=()
-    if [[ -s $ca ]]; then secret=(--secret "id=ca,src=$ca"); fi
-    run_quietly "building $base" docker build -f "$repo/images/dind/Dockerfile" --build-arg DINDCTL=prebuilt \
-        --build-arg "BASE=${DINDCTL_BASE:-debian:trixie-slim}" --build-arg "PACKAGES=docker-buildx docker-compose" -t "$base" "$repo"
-    run_quietly "building $1" docker build -f "$repo/images/code-server/Dockerfile" --build-arg "BASE=$base" \
-        "${secret[@]}" -t "$1" "$repo"
-}
-
-# shell_image TAG: a shell with tools, for those who ask for it.
-shell_image() {
-    run_quietly "building $1" docker build -t "$1" "$repo/images/shell"
 }
 
 # give_images CONTAINER IMAGE…: copies into its inner daemon whatever is missing there, shared layers once.

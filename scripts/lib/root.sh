@@ -6,7 +6,8 @@
 suite=trixie
 base_tar=$lab_dir/cache/base.tar
 
-# make_base: the tree of debian:trixie-slim as a tarball, kept for every later use.
+# make_base: the tree of debian:trixie-slim as a tarball ($base_tar), kept for every later use. base_arch: another architecture, whose
+# programs must run here.
 make_base() {
     if [[ -s $base_tar ]]; then return; fi
     need debootstrap:debootstrap
@@ -17,7 +18,7 @@ make_base() {
     rm -rf "$tree"
     say "fetching a Debian $suite base (about a minute; log: $log)"
     # ca-certificates is there from the start, so that the extra CA of an intercepting network has its place.
-    debootstrap --variant=minbase --include=ca-certificates --cache-dir="$lab_dir/cache/debs" \
+    debootstrap --variant=minbase --include=ca-certificates --cache-dir="$lab_dir/cache/debs" ${base_arch:+--arch="$base_arch"} \
         "$suite" "$tree" ${DINDCTL_DEBIAN_MIRROR:+"$DINDCTL_DEBIAN_MIRROR"} >"$log" 2>&1 ||
         die "debootstrap failed: $(tail -n 1 "$log")" "see $log; another mirror goes into DINDCTL_DEBIAN_MIRROR"
     slim "$tree"

@@ -1,6 +1,9 @@
 /*!
 Folders that belong to somebody who may put links into them at any time: each is held by its descriptor, and what lies in it is
 reached by one name at a time, without following links. So root never leaves a home by way of it.
+
+Root may be refused in there: in a container without `CAP_DAC_OVERRIDE`, or on a share that maps root to nobody. Then the same is
+tried as the one whose folder it is.
 */
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,6 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
+
+use crate::sys::fsuser::FsUser;
 
 /// User and group that things are to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +32,22 @@ pub struct Folder(OwnedFd);
 
 const LOOK: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// Does it as we are, and once more as `owner` where the mode of a file or folder refuses that.
+fn also_as<T>(owner: Owner, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    match act() {
+        Err(Errno::EACCES) => {
+            // Whoever may not do that has the first answer.
+            let _owner = FsUser::assume_ids(owner.uid, owner.gid).map_err(|_| Errno::EACCES)?;
+            act()
+        }
+        done => done,
+    }
+}
+
 impl Folder {
     /// Opens a folder whose path nobody but root can change, and makes it if it is missing.
     pub fn top(path: &Path, owner: Owner, mode: u32) -> Result<Self, Errno> {
-        match openat(AT_FDCWD, path, LOOK, Mode::empty()) {
+        match also_as(owner, || openat(AT_FDCWD, path, LOOK, Mode::empty())) {
             Ok(fd) => Ok(Self(fd)),
             Err(Errno::ENOENT) => {
                 mkdirat(AT_FDCWD, path, Mode::from_bits_truncate(mode))?;
@@ -44,13 +61,14 @@ impl Folder {
 
     /// The folder `name` in it; made, for `owner`, if it is missing.
     pub fn make(&self, name: &OsStr, owner: Owner) -> Result<Self, Errno> {
-        let made = match mkdirat(&self.0, name, Mode::from_bits_truncate(0o755)) {
+        let open = || also_as(owner, || openat(&self.0, name, LOOK, Mode::empty()));
+        let made = match also_as(owner, || mkdirat(&self.0, name, Mode::from_bits_truncate(0o755))) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             // A read-only file system says so even where the folder is there.
-            Err(errno) => return openat(&self.0, name, LOOK, Mode::empty()).map(Self).map_err(|_| errno),
+            Err(errno) => return open().map(Self).map_err(|_| errno),
         };
-        let folder = Self(openat(&self.0, name, LOOK, Mode::empty())?);
+        let folder = Self(open()?);
         if made {
             folder.give(owner)?;
         }
@@ -80,7 +98,7 @@ impl Folder {
     /// Gives a file in it to `owner` if it is a file under one name only and belongs to `from`.
     pub fn give_file(&self, name: &OsStr, from: u32, owner: Owner) -> Result<(), Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(&self.0, name, flags, Mode::empty()) {
+        let file = match also_as(owner, || openat(&self.0, name, flags, Mode::empty())) {
             Err(Errno::ENOENT | Errno::ELOOP) => return Ok(()),
             file => file?,
         };
@@ -101,7 +119,7 @@ impl Folder {
         let errno = |error: std::io::Error| crate::sys::file::errno(&error);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut from = File::open(source).map_err(errno)?;
-        let made = match openat(&self.0, name, flags, Mode::from_bits_truncate(0o644)) {
+        let made = match also_as(owner, || openat(&self.0, name, flags, Mode::from_bits_truncate(0o644))) {
             Err(Errno::EEXIST) => return Ok(false),
             made => made?,
         };
@@ -111,7 +129,8 @@ impl Folder {
             Ok(_) => Ok(true),
             Err(error) => {
                 // Half a file would stand for good; the error that is told is the first one.
-                let _ = nix::unistd::unlinkat(self.0.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+                let remove = || nix::unistd::unlinkat(self.0.as_fd(), name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+                let _ = also_as(owner, remove);
                 Err(errno(error))
             }
         }

@@ -12,6 +12,7 @@ pub mod accounts_file;
 pub mod error;
 pub mod folder;
 pub mod hooks;
+pub mod refusal;
 pub mod setup;
 
 pub use account::{Wish, WishError};

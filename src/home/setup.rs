@@ -15,8 +15,9 @@ use super::account::{Change, Wish, decide};
 use super::accounts_file::FILES;
 use super::error::HomeError;
 use super::folder::{Folder, Owner};
-use crate::probe::Roots;
+use super::refusal::{Refusal, lines};
 use crate::probe::users::{self, User};
+use crate::probe::{Roots, mountinfo};
 use crate::sys::file::errno;
 
 /// Folders that programs expect to write (basedir specification), and those of the shells' histories.
@@ -127,9 +128,10 @@ fn home(roots: &Roots, from: &User, user: &User, skeleton: &Path, problems: &mut
             return;
         }
     };
+    let mut refusals = Vec::new();
     let mut told = |what: &Path, outcome: Result<(), Errno>| {
         if let Err(errno) = outcome {
-            problems.push(format!("{} is not writable for {}: {errno}", what.display(), user.name));
+            refusals.push(Refusal { path: what.into(), errno });
         }
     };
     told(&place, top.give(owner));
@@ -145,6 +147,12 @@ fn home(roots: &Roots, from: &User, user: &User, skeleton: &Path, problems: &mut
         let made = top.make_all(folder, owner).and_then(|at| at.copy_new(name, &skeleton.join(&file), owner));
         told(&place.join(&file), made.map(drop));
     }
+    if refusals.is_empty() {
+        return;
+    }
+    // Without the list each refusal is a line of its own.
+    let mounts = mountinfo::own(roots).unwrap_or_default();
+    problems.extend(lines(&refusals, &mounts, &user.name));
 }
 
 fn names(folder: &Path) -> Vec<std::ffi::OsString> {

@@ -1,8 +1,8 @@
 /*!
 Touching files as another user without becoming that user.
 
-The sandbox agent is root without `CAP_CHOWN` and `CAP_DAC_OVERRIDE`: it cannot give files away, but it can create
-them with the file system identity of their owner (`setfsuid(2)`, which needs `CAP_SETUID`). The real and effective
+The sandbox agent is root without `CAP_CHOWN` and `CAP_DAC_OVERRIDE`, and PID 1 may be root without the latter: they cannot
+go into every folder, and the agent cannot give files away, but both can create them with the file system identity of their owner (`setfsuid(2)`, which needs `CAP_SETUID`). The real and effective
 ids stay, so nobody gains the right to signal or trace the agent meanwhile.
 */
 use nix::errno::Errno;
@@ -27,6 +27,15 @@ impl FsUser {
             let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
             setgroups(&groups)?;
         }
+        Self::ids(back, uid, gid)
+    }
+
+    /// The same, but the own supplementary groups are kept.
+    pub fn assume_ids(uid: u32, gid: u32) -> Result<Self, Errno> {
+        Self::ids((getuid(), getgid()), Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    fn ids(back: (Uid, Gid), uid: Uid, gid: Gid) -> Result<Self, Errno> {
         let guard = Self { back };
         // These two calls return the previous value, not success; asking for an impossible id only reads it.
         setfsgid(gid);

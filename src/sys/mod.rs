@@ -21,6 +21,7 @@ pub mod readiness;
 pub mod signal;
 pub mod signal_set;
 pub mod spawn;
+mod strangers;
 pub mod terminal;
 pub mod umask;
 pub mod wait;

@@ -16,6 +16,8 @@ use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use signal_hook::SigId;
 
+use super::strangers;
+
 /// Why signals could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
@@ -143,12 +145,16 @@ pub fn ignore(number: i32) -> Result<(), SignalError> {
     Ok(())
 }
 
-/// Sends a signal, real-time ones included, to one process. Refuses what `kill(2)` takes for a group or for everyone.
+/// Sends a signal, real-time ones included, to one process. Refuses what `kill(2)` takes for a group or for everyone. Root without
+/// `CAP_KILL` reaches other users' processes all the same, here and below.
 pub fn send(pid: i32, number: i32) -> Result<(), Errno> {
     if pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    raw_kill(pid, number)
+    match raw_kill(pid, number) {
+        Err(Errno::EPERM) => strangers::send(pid, number),
+        sent => sent,
+    }
 }
 
 /// Sends a signal to every process of a group. `ESRCH` when the group is empty.
@@ -156,7 +162,10 @@ pub fn send_to_group(group: i32, number: i32) -> Result<(), Errno> {
     if group <= 1 {
         return Err(Errno::EINVAL);
     }
-    raw_kill(-group, number)
+    match raw_kill(-group, number) {
+        Err(Errno::EPERM) => strangers::send_to_group(group, number),
+        sent => sent,
+    }
 }
 
 /// Sends a signal to every process of this pid namespace but ourselves. Number 0 only asks whether there is any
@@ -167,7 +176,11 @@ pub fn send_to_everyone(number: i32) -> Result<(), Errno> {
     if Pid::this().as_raw() != 1 {
         return Err(Errno::EPERM);
     }
-    raw_kill(-1, number)
+    raw_kill(-1, number)?;
+    if number != 0 {
+        strangers::send_to_the_rest(number);
+    }
+    Ok(())
 }
 
 fn raw_kill(target: i32, number: i32) -> Result<(), Errno> {
