@@ -14,6 +14,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`engine`] | dockerd and containerd as things to start and to ask |
 | [`exec`] | job → container → result |
 | [`selftest`] | whether limits hold: load, measure, judge |
+| [`stats`] | what this container and those in it use |
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
@@ -30,4 +31,5 @@ pub mod init;
 pub mod prepare;
 pub mod probe;
 pub mod selftest;
+pub mod stats;
 pub mod sys;

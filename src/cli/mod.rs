@@ -25,6 +25,7 @@ pub mod preparation;
 pub mod render;
 pub mod say;
 pub mod selftest;
+pub mod stats;
 pub mod status;
 pub mod up;
 
@@ -119,6 +120,8 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Remove what killed or crashed runs left behind
     Gc(gc::GcArgs),
+    /// Show what this container and the containers in it use
+    Stats(stats::StatsArgs),
     /// Start containers with limits, and measure what they really get
     Selftest(selftest::SelftestArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
@@ -225,6 +228,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
             Err(error) => Failure::from(error).report(voice),
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
+        Command::Stats(arguments) => stats::run(arguments, environment, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),
