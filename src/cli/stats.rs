@@ -80,11 +80,11 @@ fn watch(arguments: StatsArgs, environment: &Environment, voice: Voice) -> Resul
     let sampler = Sampler::new(env, endpoint, Roots::system(), arguments.containers);
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
-        let samples = show(sampler, screen, pace, arguments.no_stream, named);
+        let showing = show(sampler, screen, pace, arguments.no_stream, named);
         tokio::select! {
             biased;
             number = signals.stop() => Ok(if number == libc::SIGINT { 0 } else { exit::of_signal(number) }),
-            code = samples => code,
+            code = showing => code,
         }
     });
     // A daemon that does not answer may be waited for by a thread still.

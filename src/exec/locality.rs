@@ -33,9 +33,10 @@ pub fn shares_processes(peer: Option<i32>, proc: &Path) -> bool {
     peer.is_some_and(|pid| same_namespace(pid, "pid", proc).unwrap_or(false))
 }
 
-/// Whether the control groups below ours can be those of the daemon's containers: it has our pid and cgroup namespaces.
-pub fn shares_groups(peer: Option<i32>, proc: &Path) -> bool {
-    shares_processes(peer, proc) && peer.is_some_and(|pid| same_namespace(pid, "cgroup", proc).unwrap_or(false))
+/// Whether the daemon is in this very container: it has our processes and our files, so that it makes the control groups of its
+/// containers where we see ours.
+pub fn shares_container(peer: Option<i32>, proc: &Path) -> bool {
+    shares_processes(peer, proc) && peer.is_some_and(|pid| shares_files(pid, proc).unwrap_or(false))
 }
 
 fn same_namespace(pid: i32, kind: &str, proc: &Path) -> io::Result<bool> {
@@ -99,24 +100,27 @@ mod tests {
     #[test]
     fn a_listener_of_another_namespace_shares_no_processes() {
         let folder = tempfile::tempdir().unwrap();
-        for (who, pid, cgroup) in [("self", 1, 5), ("7", 1, 5), ("8", 2, 5), ("9", 1, 6)] {
+        for (who, pid, mount, root) in
+            [("self", 1, 5, "/"), ("7", 1, 5, "/"), ("8", 2, 5, "/"), ("9", 1, 6, "/"), ("10", 1, 5, "/tmp")]
+        {
             fs::create_dir_all(folder.path().join(who).join("ns")).unwrap();
-            for (kind, number) in [("pid", pid), ("cgroup", cgroup)] {
+            symlink(root, folder.path().join(who).join("root")).unwrap();
+            for (kind, number) in [("pid", pid), ("mnt", mount)] {
                 symlink(format!("{kind}:[{number}]"), folder.path().join(who).join("ns").join(kind)).unwrap();
             }
         }
-        let judged = |peer| (shares_processes(peer, folder.path()), shares_groups(peer, folder.path()));
+        let judged = |peer| (shares_processes(peer, folder.path()), shares_container(peer, folder.path()));
         assert_eq!(judged(Some(7)), (true, true));
         assert_eq!(judged(Some(8)), (false, false));
-        assert_eq!(judged(Some(9)), (true, false));
-        assert_eq!(judged(Some(10)), (false, false), "nobody to look at");
+        assert_eq!((judged(Some(9)), judged(Some(10))), ((true, false), (true, false)));
+        assert_eq!(judged(Some(11)), (false, false), "nobody to look at");
         assert_eq!(judged(None), (false, false));
     }
 
     #[test]
     fn ourselves_we_share_with() {
         let pid = i32::try_from(std::process::id()).unwrap();
-        assert!(shares_processes(Some(pid), Path::new("/proc")) && shares_groups(Some(pid), Path::new("/proc")));
+        assert!(shares_processes(Some(pid), Path::new("/proc")) && shares_container(Some(pid), Path::new("/proc")));
         assert!(matches!(locate(Some(pid), Path::new("/proc")), Locality::Local(_)));
     }
 }

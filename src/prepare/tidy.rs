@@ -56,8 +56,8 @@ fn left<'a>(mounts: &'a [Mount], before: &Before, folders: &[PathBuf]) -> Vec<&'
     mounts.iter().filter(new).filter(below).map(|mount| mount.point.as_path()).rev().collect()
 }
 
-/// The own group in each hierarchy, as a folder.
-fn own_groups(setup: &CgroupSetup) -> Vec<PathBuf> {
+/// The own group in each hierarchy that can be written to, as a folder.
+pub fn own_groups(setup: &CgroupSetup) -> Vec<PathBuf> {
     let old = setup.hierarchies.iter().filter(|it| !it.mount.read_only());
     let old = old.filter_map(|it| Some(it.mount.point.join(it.inside()?)));
     let new =

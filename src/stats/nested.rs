@@ -70,11 +70,12 @@ fn choose(subjects: Vec<Subject>, names: &[String]) -> (Vec<Subject>, Vec<String
     if names.is_empty() {
         return (subjects, Vec::new());
     }
-    let named = |subject: &Subject, name: &str| {
+    let is_meant = |subject: &Subject, name: &str| {
         subject.name == name || subject.id.as_ref().is_some_and(|id| !name.is_empty() && id.starts_with(name))
     };
-    let missing = names.iter().filter(|name| !subjects.iter().any(|subject| named(subject, name))).cloned().collect();
-    let chosen = subjects.into_iter().filter(|subject| names.iter().any(|name| named(subject, name))).collect();
+    let missing =
+        names.iter().filter(|name| !subjects.iter().any(|subject| is_meant(subject, name))).cloned().collect();
+    let chosen = subjects.into_iter().filter(|subject| names.iter().any(|name| is_meant(subject, name))).collect();
     (chosen, missing)
 }
 

@@ -10,10 +10,10 @@ const HEAD: [&str; 10] = ["name", "cpu %", "memory", "limit", "%", "net rx", "ne
 
 /// The table, line by line, and what is to be said below it.
 pub fn lines(sample: &Sample) -> Vec<String> {
-    let outer = sample.outer.iter().map(|row| cells(row, outer_name(row)));
+    let outer = sample.outer.iter().map(|row| cells(row, &outer_name(row)));
     let nested = sample.containers.iter().map(|row| {
         let name = if row.state == "running" { row.name.clone() } else { format!("{} ({})", row.name, row.state) };
-        cells(row, name)
+        cells(row, &name)
     });
     let rows: Vec<[String; 10]> = std::iter::once(HEAD.map(str::to_owned)).chain(outer).chain(nested).collect();
     let width = |column: usize| {
@@ -35,7 +35,7 @@ fn outer_name(row: &Row) -> String {
     if row.name.is_empty() { format!("({what})") } else { format!("({what}: {})", row.name) }
 }
 
-fn cells(row: &Row, name: String) -> [String; 10] {
+fn cells(row: &Row, name: &str) -> [String; 10] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let bytes = |count: Option<u64>| or_dash(count.map(|count| ByteSize(count).display().iec().to_string()));
     let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{:.1}", share * 100.0)));
