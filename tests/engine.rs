@@ -8,6 +8,8 @@ mod certificates;
 mod cgroups;
 #[path = "engine/chaos.rs"]
 mod chaos;
+#[path = "engine/clean.rs"]
+mod clean;
 #[path = "engine/codeserver.rs"]
 mod codeserver;
 #[path = "engine/daemon.rs"]
@@ -34,6 +36,8 @@ mod rootless;
 mod selftest;
 #[path = "engine/settings.rs"]
 mod settings;
+#[path = "engine/stats.rs"]
+mod stats;
 #[path = "engine/storage.rs"]
 mod storage;
 #[path = "engine/tls.rs"]
@@ -79,6 +83,8 @@ fn main() {
         .chain(storage::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
+        .chain(clean::CASES)
+        .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));

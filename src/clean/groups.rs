@@ -3,14 +3,16 @@ Empty control groups of containers that the daemon no longer knows: what killed 
 
 Only a group goes that the daemon of this very container has made and nobody can want: it lies where the daemon puts those of its
 containers, directly below the own group of this container; it is named like a container of Docker that the daemon, asked after the
-group was seen, does not have; it is older than any start of a container takes; and no process is in it or below. The kernel refuses
-to remove one that a process has got into meanwhile. Nothing is looked for where the own group is the machine's root, and never
-inside of a group of a container that exists: what is there belongs to a daemon of its own.
+group was seen, does not have; and no process is in it or below, nor after [`PAUSE`], which is far longer than the moment in which a
+container that starts has an empty one. The kernel refuses to remove a group that a process has got into meanwhile. Nothing is looked
+for where the own group is the machine's root, and never inside of a group of a container that exists: what is there belongs to a
+daemon of its own.
 */
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -20,8 +22,9 @@ use crate::probe::mountinfo;
 use crate::probe::{ProbeError, Roots};
 use crate::sys::file::errno;
 
-/// A start puts a process into its group within milliseconds; another daemon in this container does so as well.
-const AGE: Duration = Duration::from_secs(10);
+/// A start puts a process into its group within milliseconds, whichever daemon it is of. The kernel keeps no date of a group that would tell
+/// when it was made, so it is looked at twice.
+pub const PAUSE: Duration = Duration::from_secs(5);
 
 /// The groups of all containers by default; the daemon's `cgroup-parent` may be the own group itself.
 const PARENT: &str = "docker";
@@ -36,24 +39,27 @@ pub struct Group {
     pub id: String,
     /// Its folder.
     pub path: PathBuf,
+    /// The kernel's number of it, which no later group of that name has.
+    pub number: u64,
 }
 
-/// Empty, old groups with the names of containers, below the own group in each hierarchy. Which of the containers are there is to be asked
+/// Empty groups with the names of containers, below the own group in each hierarchy. Which of the containers are there is to be asked
 /// afterwards: the daemon knows a container before it makes its group.
 pub fn empty(roots: &Roots) -> Result<Vec<Group>, ProbeError> {
     let setup = cgroup::look(roots, &mountinfo::own(roots)?)?;
     let own = tidy::own_groups(&setup);
     let own = own.iter().map(|group| roots.resolve(group)).filter(|group| !is_machines(group));
-    Ok(own.flat_map(|group| below(&group, SystemTime::now())).collect())
+    Ok(own.flat_map(|group| below(&group)).collect())
 }
 
-fn below(own: &Path, now: SystemTime) -> Vec<Group> {
+fn below(own: &Path) -> Vec<Group> {
     let places = [own.to_path_buf(), own.join(PARENT), own.join(SLICE)];
     let groups = places.iter().flat_map(|place| folders(place)).filter_map(|path| {
         let id = container_id(path.file_name()?.to_str()?)?.to_owned();
-        Some(Group { id, path })
+        let number = fs::metadata(&path).ok()?.ino();
+        Some(Group { id, path, number })
     });
-    groups.filter(|group| is_old(&group.path, now) && is_empty(&group.path)).collect()
+    groups.filter(|group| is_empty(&group.path)).collect()
 }
 
 /// Those of containers that do not exist.
@@ -73,12 +79,6 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     entries.flatten().filter(folder).map(|entry| entry.path()).collect()
-}
-
-/// The kernel dates a group when it is made, or later, when it reads it anew; never earlier.
-fn is_old(group: &Path, now: SystemTime) -> bool {
-    let made = fs::metadata(group).and_then(|about| about.modified());
-    made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age >= AGE))
 }
 
 /// What cannot be read (a threaded group) is not empty.
@@ -111,21 +111,15 @@ mod tests {
         fs::write(own.join(name).join("cgroup.procs"), processes).unwrap();
     }
 
-    fn found(own: &Path, later: Duration) -> Vec<String> {
-        let groups = below(own, SystemTime::now() + later);
-        let mut found: Vec<String> = groups
-            .into_iter()
-            .map(|group| {
-                assert_eq!(group.id.len(), 64);
-                group.path.strip_prefix(own).unwrap().display().to_string()
-            })
-            .collect();
+    fn found(own: &Path) -> Vec<String> {
+        let mut found: Vec<String> =
+            below(own).iter().map(|group| group.path.strip_prefix(own).unwrap().display().to_string()).collect();
         found.sort();
         found
     }
 
     #[test]
-    fn only_old_empty_groups_with_a_containers_name_are_found() {
+    fn only_empty_groups_with_a_containers_name_are_found() {
         let own = tempfile::tempdir().unwrap();
         let other = |digit: &str| ID.replace("0123", &digit.repeat(4));
         group(own.path(), &format!("docker/{ID}"), "");
@@ -148,16 +142,13 @@ mod tests {
             format!("docker/{ID}"),
             format!("system.slice/docker-{}.scope", other("e")),
         ];
-        let mut seen = found(own.path(), AGE);
-        assert_eq!(seen.pop().as_deref(), Some(want[2].as_str()));
-        assert_eq!(seen.len(), 2, "{seen:?}");
-        assert_eq!(seen, want[..2]);
-        assert!(found(own.path(), Duration::ZERO).is_empty(), "a container that starts has its group for a moment");
+        assert_eq!(found(own.path()), want);
+        assert!(below(own.path()).iter().all(|group| group.id.len() == 64));
     }
 
     #[test]
     fn a_container_that_exists_keeps_its_group() {
-        let groups = vec![Group { id: ID.into(), path: "/x".into() }];
+        let groups = vec![Group { id: ID.into(), path: "/x".into(), number: 1 }];
         assert!(nobodys(groups.clone(), &[ID.to_owned()].into()).is_empty());
         assert_eq!(nobodys(groups.clone(), &BTreeSet::new()), groups);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
-use super::groups;
+use super::groups::{self, Group};
 use super::inventory;
 use super::plan::{Wishes, plan};
 use super::report::{Item, Kind};
@@ -13,7 +13,7 @@ use crate::exec::chain::chain;
 use crate::exec::daemon::Daemon;
 use crate::exec::error::ExecError;
 use crate::exec::{delivery, gc, locality};
-use crate::probe::Roots;
+use crate::probe::{ProbeError, Roots};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,17 +37,30 @@ pub async fn look(daemon: &Daemon, wishes: &Wishes, roots: &Roots) -> Result<Fou
         notes: Vec::new(),
     };
     if locality::shares_container(daemon.peer, &roots.proc) {
-        match groups::empty(roots) {
-            Ok(empty) if empty.is_empty() => {}
-            Ok(empty) => {
-                // Asked after the groups were seen, see there.
-                let known = known(daemon).await?;
-                found.items.extend(groups::nobodys(empty, &known).into_iter().map(item));
-            }
+        match groups(daemon, roots).await? {
+            Ok(groups) => found.items.extend(groups.into_iter().map(item)),
             Err(error) => found.notes.push(format!("no control groups are looked for: {}", chain(&error))),
         }
     }
     Ok(found)
+}
+
+/// Those that are nobody's at both looks. The daemon is asked after each.
+async fn groups(daemon: &Daemon, roots: &Roots) -> Result<Result<Vec<Group>, ProbeError>, ExecError> {
+    let mut found = match groups::empty(roots) {
+        Ok(empty) if !empty.is_empty() => groups::nobodys(empty, &known(daemon).await?),
+        nothing => return Ok(nothing),
+    };
+    if found.is_empty() {
+        return Ok(Ok(found));
+    }
+    tokio::time::sleep(groups::PAUSE).await;
+    let again = match groups::empty(roots) {
+        Ok(empty) => groups::nobodys(empty, &known(daemon).await?),
+        Err(error) => return Ok(Err(error)),
+    };
+    found.retain(|group| again.contains(group));
+    Ok(Ok(found))
 }
 
 async fn known(daemon: &Daemon) -> Result<BTreeSet<String>, ExecError> {
@@ -56,7 +69,7 @@ async fn known(daemon: &Daemon) -> Result<BTreeSet<String>, ExecError> {
     Ok(all.into_iter().filter_map(|container| container.id).collect())
 }
 
-fn item(group: groups::Group) -> Item {
+fn item(group: Group) -> Item {
     Item {
         kind: Kind::Cgroup,
         name: group.path.display().to_string(),
