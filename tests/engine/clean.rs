@@ -12,6 +12,7 @@ type Case = fn() -> Result<(), Failed>;
 /// The cases of this file.
 pub const CASES: &[(&str, Case)] = &[
     ("clean::takes_what_nobody_uses_and_says_so_first", takes_what_nobody_uses_and_says_so_first),
+    ("clean::the_build_cache_goes_with_its_bytes", the_build_cache_goes_with_its_bytes),
     ("clean::volumes_go_only_when_that_is_meant", volumes_go_only_when_that_is_meant),
     ("clean::what_a_live_run_uses_stays", what_a_live_run_uses_stays),
     ("clean::what_cannot_go_is_named_and_the_rest_goes", what_cannot_go_is_named_and_the_rest_goes),
@@ -59,6 +60,7 @@ const VOLUMES: &[&str] = &["volume", "ls", "--format", "{{.Name}}"];
 fn furnish(dind: &Container) {
     let script = format!(
         "set -e
+        export DOCKER_BUILDKIT=0
         docker network create net-up; docker network create net-nobody; docker network create net-down
         docker volume create vol-up; docker volume create vol-nobody; docker volume create vol-down
         docker tag {IMAGE} base:1
@@ -108,6 +110,35 @@ fn takes_what_nobody_uses_and_says_so_first() -> Result<(), Failed> {
     let (again, report) = clean(&dind, &["--all"]);
     assert_eq!((again.code, report["removed"].as_array().map(Vec::len)), (0, Some(0)), "{report}");
     assert!(dind.sh("docker exec up cat /up").ok() == "up", "what runs goes on");
+    Ok(())
+}
+
+/// The image has no buildx; that of the machine that tests builds on the daemon inside.
+fn the_build_cache_goes_with_its_bytes() -> Result<(), Failed> {
+    if docker(&["buildx", "version"]).code != 0 {
+        println!("SKIP clean::the_build_cache_goes_with_its_bytes: needs the buildx plugin of the docker CLI");
+        return Ok(());
+    }
+    let dind = dind("cache");
+    let folder = tempfile::tempdir()?;
+    let file = format!("FROM {IMAGE}\nRUN head -c 3000000 /dev/urandom > /a\nRUN head -c 2000000 /dev/urandom > /b\n");
+    std::fs::write(folder.path().join("Dockerfile"), file)?;
+    let host = format!("tcp://{}:2375", dind.address());
+    let folder = folder.path().to_str().ok_or("path")?;
+    docker(&["--host", &host, "buildx", "build", "--quiet", "--tag", "built:1", folder]).ok();
+    let built = list(&dind, IMAGES);
+    let (_, plan) = clean(&dind, &["--dry-run", "--all"]);
+    assert!(!removed(&plan, "build-cache").is_empty(), "{plan}");
+    let (_, young) = clean(&dind, &["--dry-run", "--all", "--older-than", "1h"]);
+    assert!(removed(&young, "build-cache").is_empty(), "{young}");
+    let (said, report) = clean(&dind, &["--all"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(built, ["built:1", IMAGE]);
+    assert!(list(&dind, IMAGES).is_empty(), "{report}");
+    assert!(!removed(&report, "build-cache").is_empty(), "{report}");
+    // What an image shares with the cache is free once both are gone.
+    assert!(report["reclaimed_bytes"]["total"].as_u64() >= Some(5_000_000), "{report}");
+    assert!(removed(&clean(&dind, &["--all"]).1, "build-cache").is_empty());
     Ok(())
 }
 

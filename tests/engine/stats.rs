@@ -101,10 +101,10 @@ fn half_a_cpu_and_known_memory_are_shown_as_such() -> Result<(), Failed> {
     let full = stream.until("48 MiB held", |sample| {
         nested(sample, "hold").is_some_and(|row| row["memory_bytes"].as_f64() >= Some(48.0 * MIB))
     });
-    let held = nested(&full, "hold").ok_or("no row")?;
-    assert!(held["memory_bytes"].as_f64() < Some(60.0 * MIB), "{held}");
-    assert_eq!(held["memory_limit_bytes"].as_f64(), Some(96.0 * MIB), "{held}");
-    assert!(held["memory"].as_f64().is_some_and(|share| (0.5..0.63).contains(&share)), "{held}");
+    let row = nested(&full, "hold").ok_or("no row")?;
+    assert!(row["memory_bytes"].as_f64() < Some(60.0 * MIB), "{row}");
+    assert_eq!(row["memory_limit_bytes"].as_f64(), Some(96.0 * MIB), "{row}");
+    assert!(row["memory"].as_f64().is_some_and(|share| (0.5..0.63).contains(&share)), "{row}");
 
     // On a machine with other work the container gets less than its limit: what the kernel counted is what has to be shown.
     let (begun, before) = (Instant::now(), used(&dind, &id));
