@@ -88,6 +88,9 @@ fn main() {
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
+    let buildx = missing.clone().or_else(clean::no_buildx);
+    let with_buildx = clean::WITH_BUILDX.iter().map(|case| trial(case, &buildx));
+    let with_root = with_root.chain(with_buildx);
     let trials = with_root.chain(rootless::CASES.iter().map(|case| trial(case, &rootless))).chain(with_editor);
     run(&arguments, trials.collect()).exit();
 }

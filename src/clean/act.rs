@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -21,6 +21,9 @@ use crate::exec::gc;
 
 /// A removal may have to wait for the disk, and a build cache is removed in one go.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// So long somebody else may take to remove a container.
+const OTHERS: Duration = Duration::from_secs(30);
 
 /// What became of one thing.
 enum Fate {
@@ -103,28 +106,34 @@ async fn leftovers(docker: &Docker, report: &mut Report) -> Result<(), ExecError
     Ok(())
 }
 
-/// Neither with force, as it may run by now, nor with its volumes, which are data.
+/// Neither with force, as it may run by now, nor with its volumes, which are data. Somebody else who is at it is waited for.
 async fn container(docker: &Docker, item: &Item) -> Fate {
     let id = item.id.as_deref().unwrap_or(&item.name);
-    let options = RemoveContainerOptionsBuilder::new().build();
-    let error = match docker.remove_container(id, Some(options)).await {
-        Ok(()) => return Fate::Gone,
-        Err(error) if status_code(&error) == Some(404) => return Fate::Left,
-        Err(error) => error,
-    };
-    if status_code(&error) == Some(409) {
+    let until = Instant::now() + OTHERS;
+    loop {
+        let error = match docker.remove_container(id, Some(RemoveContainerOptionsBuilder::new().build())).await {
+            Ok(()) => return Fate::Gone,
+            Err(error) if status_code(&error) == Some(404) => return Fate::Left,
+            Err(error) => error,
+        };
+        if status_code(&error) != Some(409) {
+            return Fate::Failed(said(&error));
+        }
         match docker.inspect_container(id, None::<InspectContainerOptions>).await {
             Ok(found) => {
                 let state = found.state.and_then(|state| state.status).map(|status| status.to_string());
-                if matches!(state.as_deref(), Some("running" | "paused" | "restarting" | "removing")) {
+                if matches!(state.as_deref(), Some("running" | "paused" | "restarting")) {
                     return Fate::Left;
                 }
             }
             Err(error) if status_code(&error) == Some(404) => return Fate::Left,
             Err(_) => {}
         }
+        if Instant::now() > until {
+            return Fate::Failed(said(&error));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Fate::Failed(said(&error))
 }
 
 async fn network(docker: &Docker, item: &Item) -> Fate {
