@@ -14,6 +14,8 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`engine`] | dockerd and containerd as things to start and to ask |
 | [`exec`] | job → container → result |
 | [`selftest`] | whether limits hold: load, measure, judge |
+| [`clean`] | what of a daemon may go, and removing it |
+| [`stats`] | what this container and those in it use |
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
@@ -21,6 +23,7 @@ PID 1 runs through `sys`, `probe`, `home`, `prepare` and `init` alone: synchrono
 it end with the preparation (trials of packet filter and overlay, the watch over what takes long) or a moment after it (what the trials leave).
 */
 
+pub mod clean;
 pub mod cli;
 pub mod doctor;
 pub mod engine;
@@ -30,4 +33,5 @@ pub mod init;
 pub mod prepare;
 pub mod probe;
 pub mod selftest;
+pub mod stats;
 pub mod sys;

@@ -8,6 +8,8 @@ mod certificates;
 mod cgroups;
 #[path = "engine/chaos.rs"]
 mod chaos;
+#[path = "engine/clean.rs"]
+mod clean;
 #[path = "engine/codeserver.rs"]
 mod codeserver;
 #[path = "engine/daemon.rs"]
@@ -34,6 +36,8 @@ mod rootless;
 mod selftest;
 #[path = "engine/settings.rs"]
 mod settings;
+#[path = "engine/stats.rs"]
+mod stats;
 #[path = "engine/storage.rs"]
 mod storage;
 #[path = "engine/tls.rs"]
@@ -93,9 +97,13 @@ fn main() {
         .chain(storage::CASES)
         .chain(settings::CASES)
         .chain(detach::CASES)
+        .chain(clean::CASES)
+        .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
+    let buildx = missing.clone().or_else(clean::no_buildx);
+    let with_root = with_root.chain(clean::WITH_BUILDX.iter().map(|case| trial(case, &buildx)));
     let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));
     let with_rootless = rootless::CASES.iter().map(|case| trial(case, &rootless));
     let with_workspace = workspace_image::CASES.iter().map(|case| trial(case, &workspace));

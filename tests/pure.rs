@@ -17,8 +17,13 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", vec!["probe", "sys"]),
         ("exec", vec!["engine", "probe", "sys"]),
         ("selftest", vec!["exec", "engine", "probe", "sys"]),
+        ("clean", vec!["exec", "engine", "prepare", "probe", "sys"]),
+        ("stats", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
-        ("cli", vec!["selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"]),
+        (
+            "cli",
+            vec!["clean", "stats", "selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"],
+        ),
     ])
 }
 

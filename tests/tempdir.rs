@@ -17,3 +17,5 @@ mod gathering;
 mod plans;
 #[path = "tempdir/sockets.rs"]
 mod sockets;
+#[path = "tempdir/stats.rs"]
+mod stats;

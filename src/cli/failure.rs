@@ -9,6 +9,8 @@ use super::say::{Voice, chain};
 use crate::engine::daemon_json::DaemonJsonError;
 use crate::engine::settings::Contradiction;
 use crate::engine::tls::MissingCertificate;
+use crate::exec::daemon::DaemonError;
+use crate::exec::error::ExecError;
 use crate::home::HomeError;
 use crate::prepare::PrepareError;
 use crate::prepare::sockets::SocketError;
@@ -76,6 +78,18 @@ impl From<MissingCertificate> for Failure {
 
 impl From<PrepareError> for Failure {
     fn from(error: PrepareError) -> Self {
+        Self::of(&error, error.hint())
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        Self::of(&error, error.hint())
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
         Self::of(&error, error.hint())
     }
 }

@@ -2,16 +2,19 @@
 The hidden `dindctl missed`: whether the daemon believes in nested containers that are no more. PID 1 runs it as a process of its
 own when containerd has come back, because to ask the daemon takes what PID 1 does without.
 
-Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out.
+Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out, as where the daemon has other
+processes around it than we have.
 */
 use std::path::Path;
 use std::time::Duration;
 
 use super::Environment;
+use super::failure::Failure;
 use super::say::{Level, Voice};
+use crate::exec::endpoint::Endpoint;
 use crate::exec::error::ExecError;
 use crate::exec::missed::{self, Believed};
-use crate::exec::{daemon, endpoint, exit};
+use crate::exec::{daemon, endpoint, locality};
 
 /// How PID 1 calls it.
 pub const COMMAND: &str = "missed";
@@ -26,10 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn run(voice: Voice) -> u8 {
     let found = match look() {
         Ok(found) => found,
-        Err(error) => {
-            voice.fail(&error, error.hint().as_deref());
-            return exit::OWN;
-        }
+        Err(failure) => return failure.report(voice),
     };
     if found.is_empty() {
         return 0;
@@ -43,7 +43,17 @@ pub fn run(voice: Voice) -> u8 {
     MISSED
 }
 
-fn look() -> Result<Vec<Believed>, ExecError> {
+/// The numbers of its processes would be those of others here, or of nobody.
+fn cannot_tell(endpoint: &Endpoint) -> Failure {
+    Failure::new(
+        format!(
+            "cannot tell: the Docker daemon at {endpoint} is of another pid namespace, or its process cannot be seen from here"
+        ),
+        "ask beside the daemon: docker exec NAME dindctl missed",
+    )
+}
+
+fn look() -> Result<Vec<Believed>, Failure> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime =
@@ -51,6 +61,9 @@ fn look() -> Result<Vec<Believed>, ExecError> {
     runtime.block_on(async {
         tokio::time::sleep(PATIENCE).await;
         let daemon = daemon::connect(endpoint, &env).await?;
+        if !locality::shares_processes(daemon.peer, Path::new("/proc")) {
+            return Err(cannot_tell(&daemon.endpoint));
+        }
         let first = missed::ended(Path::new("/proc"), missed::believed(&daemon.docker).await?);
         if first.is_empty() {
             return Ok(first);

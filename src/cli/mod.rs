@@ -6,6 +6,7 @@ configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` do
 */
 pub mod agent;
 pub mod certificates;
+pub mod clean;
 pub mod config;
 pub mod config_show;
 pub mod daemon;
@@ -25,6 +26,7 @@ pub mod preparation;
 pub mod render;
 pub mod say;
 pub mod selftest;
+pub mod stats;
 pub mod status;
 pub mod up;
 
@@ -119,6 +121,10 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Remove what killed or crashed runs left behind
     Gc(gc::GcArgs),
+    /// Remove what is in nobody's use: stopped containers, images, networks, build cache, volumes
+    Clean(clean::CleanArgs),
+    /// Show what this container and the containers in it use
+    Stats(stats::StatsArgs),
     /// Start containers with limits, and measure what they really get
     Selftest(selftest::SelftestArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
@@ -225,6 +231,8 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
             Err(error) => Failure::from(error).report(voice),
         },
         Command::Gc(arguments) => gc::run(&arguments, voice),
+        Command::Clean(arguments) => clean::run(&arguments, environment, voice),
+        Command::Stats(arguments) => stats::run(arguments, environment, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),

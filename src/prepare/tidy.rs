@@ -42,7 +42,7 @@ pub fn tidy(roots: &Roots, before: &Before, folders: &[PathBuf]) -> Vec<String> 
     match cgroup::look(roots, &mounts) {
         Ok(setup) => own_groups(&setup)
             .iter()
-            .filter(|group| !is_machines(group))
+            .filter(|group| !cgroup::is_machines(group))
             .for_each(|group| problems.extend(remove_below(group))),
         Err(error) => problems.push(error.to_string()),
     }
@@ -56,21 +56,13 @@ fn left<'a>(mounts: &'a [Mount], before: &Before, folders: &[PathBuf]) -> Vec<&'
     mounts.iter().filter(new).filter(below).map(|mount| mount.point.as_path()).rev().collect()
 }
 
-/// The own group in each hierarchy, as a folder.
-fn own_groups(setup: &CgroupSetup) -> Vec<PathBuf> {
+/// The own group in each hierarchy that can be written to, as a folder.
+pub fn own_groups(setup: &CgroupSetup) -> Vec<PathBuf> {
     let old = setup.hierarchies.iter().filter(|it| !it.mount.read_only());
     let old = old.filter_map(|it| Some(it.mount.point.join(it.inside()?)));
     let new =
         setup.unified.iter().filter(|it| !it.mount.read_only()).filter_map(|it| Some(it.group.as_ref()?.path.clone()));
     old.chain(new).collect()
-}
-
-/// Whether the folder is the root of a whole hierarchy, whatever a namespace shows: files that every other group has are missing there
-/// (`cgroup.events` of version 2), or are there alone (`release_agent` of version 1). A hierarchy in which the engine made no group for this
-/// container shows the machine's own, with the groups of all others.
-fn is_machines(group: &Path) -> bool {
-    group.join("release_agent").exists()
-        || !["cgroup.events", "notify_on_release"].iter().any(|name| group.join(name).exists())
 }
 
 /// Removes the groups below one, the deepest first. One that is in use stays (the leaf that we are in).
@@ -109,23 +101,6 @@ mod tests {
         let left: Vec<String> =
             left(&mounts, &before, &folders).iter().map(|point| point.display().to_string()).collect();
         assert_eq!(left, ["/run/docker/netns/z", "/data/overlay2/x/merged/y", "/data/overlay2/x/merged"]);
-    }
-
-    #[test]
-    fn the_machines_own_groups_are_known() {
-        for (files, want) in [
-            (&["cgroup.procs", "cgroup.events"][..], false),
-            (&["cgroup.procs", "notify_on_release"], false),
-            (&["cgroup.procs", "notify_on_release", "release_agent"], true),
-            (&["cgroup.procs", "cgroup.stat"], true),
-            (&[], true),
-        ] {
-            let group = tempfile::tempdir().unwrap();
-            for name in files {
-                std::fs::write(group.path().join(name), "").unwrap();
-            }
-            assert_eq!(is_machines(group.path()), want, "{files:?}");
-        }
     }
 
     #[test]

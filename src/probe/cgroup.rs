@@ -211,8 +211,16 @@ fn unified(roots: &Roots, mount: &Mount, own: Option<&Path>) -> Unified {
     result(Place::Below, Some(read_group(roots, folder, &inside, false)))
 }
 
+/// Whether the folder is the root of a whole hierarchy, whatever a namespace shows: files that every other group has are missing there
+/// (`cgroup.events` of version 2), or are there alone (`release_agent` of version 1). A hierarchy in which the engine made no group for this
+/// container shows the machine's own, with the groups of all others.
+pub fn is_machines(group: &Path) -> bool {
+    group.join("release_agent").exists()
+        || !["cgroup.events", "notify_on_release"].iter().any(|name| group.join(name).exists())
+}
+
 /// The own group relative to the folder that is mounted, when it lies in it.
-fn below_mount(own: &Path, mounted: &Path) -> Option<PathBuf> {
+pub fn below_mount(own: &Path, mounted: &Path) -> Option<PathBuf> {
     let inside = own.strip_prefix(mounted).ok()?;
     // `/../x` lies outside of the namespace's root although it begins with a slash.
     inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| inside.to_path_buf())
@@ -254,6 +262,23 @@ mod tests {
         assert_eq!(inside("/docker/ab", "/docker/a"), None);
         assert_eq!(inside("/../other", "/"), None);
         assert_eq!(inside("/", "/.."), None);
+    }
+
+    #[test]
+    fn the_machines_own_groups_are_known() {
+        for (files, want) in [
+            (&["cgroup.procs", "cgroup.events"][..], false),
+            (&["cgroup.procs", "notify_on_release"], false),
+            (&["cgroup.procs", "notify_on_release", "release_agent"], true),
+            (&["cgroup.procs", "cgroup.stat"], true),
+            (&[], true),
+        ] {
+            let group = tempfile::tempdir().unwrap();
+            for name in files {
+                std::fs::write(group.path().join(name), "").unwrap();
+            }
+            assert_eq!(is_machines(group.path()), want, "{files:?}");
+        }
     }
 
     #[test]

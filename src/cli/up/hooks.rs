@@ -2,7 +2,7 @@
 The hidden `dindctl hooks FOLDER CMD…`: runs the hooks below a folder, then becomes the command. It stands between PID 1 and the
 command, as the command's user, so that a hook that hangs or dies holds up nobody else.
 */
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,9 +46,33 @@ pub fn run(arguments: HooksArgs, environment: &Environment, voice: Voice) -> u8 
     }
     let name = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let Some(program) = find_program(name, environment.get("PATH")) else {
-        voice.fail_with(&format!("cannot start {}: not found in PATH", name.to_string_lossy()), None);
-        return 127;
+        return not_found(name).report(voice);
     };
     let start = Spawn { program, argv: arguments.command, env: environment.pairs().to_vec(), ..Spawn::default() };
     Failure::from(exec(&start.with_signals_of(&Inheritance::of_process()))).report(voice)
+}
+
+fn not_found(name: &OsStr) -> Failure {
+    Failure {
+        code: 127,
+        ..Failure::new(
+            format!("cannot start {}: not found in PATH", name.to_string_lossy()),
+            "install it in the image, or give its path; the hooks cannot change the PATH of the command",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_there_is_127_and_has_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = HooksArgs { folder: folder.path().into(), command: vec!["no-such-program".into()] };
+        assert_eq!(run(arguments, &Environment::of_process(), Voice::default()), 127);
+        let failure = not_found("no-such-program".as_ref());
+        assert_eq!((failure.code, failure.message.as_str()), (127, "cannot start no-such-program: not found in PATH"));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("install it")));
+    }
 }
