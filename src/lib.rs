@@ -14,6 +14,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`engine`] | dockerd and containerd as things to start and to ask |
 | [`exec`] | job → container → result |
 | [`selftest`] | whether limits hold: load, measure, judge |
+| [`archive`] | a folder as one archive, and back |
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
@@ -21,6 +22,7 @@ PID 1 runs through `sys`, `probe`, `home`, `prepare` and `init` alone: synchrono
 it end with the preparation (trials of packet filter and overlay, the watch over what takes long) or a moment after it (what the trials leave).
 */
 
+pub mod archive;
 pub mod cli;
 pub mod doctor;
 pub mod engine;

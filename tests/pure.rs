@@ -17,8 +17,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", vec!["probe", "sys"]),
         ("exec", vec!["engine", "probe", "sys"]),
         ("selftest", vec!["exec", "engine", "probe", "sys"]),
+        ("archive", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
-        ("cli", vec!["selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"]),
+        ("cli", vec!["archive", "selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"]),
     ])
 }
 
