@@ -3,6 +3,8 @@
 
 #[path = "namespaces/agent.rs"]
 mod agent;
+#[path = "namespaces/archive.rs"]
+mod archive;
 #[path = "namespaces/control.rs"]
 mod control;
 #[path = "namespaces/dialects.rs"]
@@ -22,6 +24,8 @@ mod preparation;
 #[path = "namespaces/supervision.rs"]
 mod supervision;
 mod support;
+#[path = "support/trees.rs"]
+mod trees;
 #[path = "namespaces/upkeep.rs"]
 mod upkeep;
 
@@ -33,6 +37,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         agent::trials(),
+        archive::trials(),
         control::trials(),
         dialects::trials(),
         firewall::trials(),

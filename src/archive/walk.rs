@@ -230,15 +230,20 @@ impl<W: Write> Walk<'_, '_, W> {
         let mut pauses = AGAIN.iter();
         loop {
             let (held, mut before) = now;
+            let mut hot = false;
             if let Some(wait) = wait_for_tick(&before) {
                 std::thread::sleep(wait);
                 before = node::look(&held).map_err(self.call("look at"))?;
+                // Changed within the last moment once more: whatever comes next would not show in its time stamps.
+                hot = wait_for_tick(&before).is_some();
             }
+            let last = pauses.len() == 0;
             let still = match node::file_type(&before) == SFlag::S_IFREG {
-                // Something else stands there now, or it is a second name.
+                // Something else stands there now.
                 false if !written => return self.other(name),
                 false => false,
-                true => self.version(&held, &before, &mut written, pauses.len() == 0)?,
+                true if hot && !last => false,
+                true => self.version(&held, &before, &mut written, last)? && !hot,
             };
             if still {
                 return Ok(());

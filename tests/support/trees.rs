@@ -125,7 +125,8 @@ pub fn grow(folder: &Path, seed: u64, count: u64, root: bool) {
                 files.push(path.clone());
             }
             6 => {
-                let target = OsString::from_vec(random.bytes(1 + random.below(60)).iter().map(|byte| byte | 1).collect());
+                let length = 1 + random.below(60);
+                let target = OsString::from_vec(random.bytes(length).iter().map(|byte| byte | 1).collect());
                 symlink(if random.below(2) == 0 { OsString::from("/etc/shadow") } else { target }, &path).unwrap();
             }
             7 if !files.is_empty() => {
@@ -167,7 +168,8 @@ fn adorn(path: &Path, random: &mut Random, root: bool) {
         std::os::unix::fs::lchown(path, Some(id(random)), Some(id(random))).unwrap();
     }
     if (stat.is_file() || stat.is_dir()) && random.below(3) == 0 {
-        let value = { let length = random.below(300); random.bytes(length) };
+        let length = random.below(300);
+        let value = random.bytes(length);
         // Not every file system has them for users.
         let _ = xattr::set(path, "user.a=b%c", &value);
     }

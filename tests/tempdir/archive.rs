@@ -113,7 +113,7 @@ fn the_usual_tar_lists_and_unpacks_it() {
     };
     let list = run(&["-t"]);
     assert!(list.starts_with(".dindctl.backup.json\n./\n") && list.ends_with("\n.dindctl.manifest.jsonl\n"), "{list}");
-    run(&["-x", "--xattrs", "--xattrs-include=*", "-p", "-C", lab.target.path().to_str().unwrap()]);
+    run(&["-x", "--warning=no-timestamp", "--xattrs", "--xattrs-include=*", "-p", "-C", lab.target.path().to_str().unwrap()]);
     for name in [".dindctl.backup.json", ".dindctl.manifest.jsonl"] {
         fs::remove_file(lab.target.path().join(name)).unwrap();
     }
