@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::Mode;
 
@@ -76,7 +77,8 @@ pub struct Archive {
 pub struct Source {
     /// Real and absolute.
     pub path: PathBuf,
-    lock: Flock<OwnedFd>,
+    held: OwnedFd,
+    _lock: Option<Flock<OwnedFd>>,
 }
 
 impl Source {
@@ -86,19 +88,23 @@ impl Source {
         let path = folder.canonicalize().map_err(ArchiveError::io("find", &shown))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let held = open(&path, flags, Mode::empty()).map_err(ArchiveError::call("open the folder", &shown))?;
-        let lock = lock(held, FlockArg::LockSharedNonblock, &shown)?;
-        Ok(Self { path, lock })
+        let lock = lock(&held, FlockArg::LockSharedNonblock, &shown)?;
+        Ok(Self { path, held, _lock: lock })
     }
 }
 
-/// Locks a folder against restores (shared) or against backups and restores (exclusive).
-pub fn lock(folder: OwnedFd, how: FlockArg, shown: &str) -> Result<Flock<OwnedFd>, ArchiveError> {
-    Flock::lock(folder, how).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
-            ArchiveError::refused(format!("{shown} is being backed up or restored"), "wait until that has ended")
+/// Locks a folder against restores (shared) or against backups and restores (exclusive). `None` where the file system has no
+/// locks for folders, as NFS.
+pub fn lock(folder: &OwnedFd, how: FlockArg, shown: &str) -> Result<Option<Flock<OwnedFd>>, ArchiveError> {
+    let own = folder.try_clone().map_err(ArchiveError::io("open", shown))?;
+    match Flock::lock(own, how) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP)) => Ok(None),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            Err(ArchiveError::refused(format!("{shown} is being backed up or restored"), "wait until that has ended"))
         }
-        other => ArchiveError::call("lock", shown)(other),
-    })
+        Err((_, errno)) => Err(ArchiveError::call("lock", shown)(errno)),
+    }
 }
 
 /// Makes a backup. `paused` are held still for as long as the tree is read.
@@ -147,7 +153,7 @@ impl Job<'_> {
     fn run<W: Write + AsFd>(&self, to: W, paused: Option<Paused>, progress: Progress<'_>) -> Result<Done<W>, ArchiveError> {
         let folder = self.source.path.display().to_string();
         let stat = node::look(&to).map_err(ArchiveError::call("look at", "the archive"))?;
-        let root = self.source.lock.try_clone().map_err(ArchiveError::io("open", &folder))?;
+        let root = self.source.held.try_clone().map_err(ArchiveError::io("open", &folder))?;
         let plan = Plan { root, folder: &folder, exclude: self.exclude, own: Some(node::identity(&stat)) };
         let mut writer = Writer::begin(to, self.header)?;
         let walked = walk(&plan, &mut writer, self.stop, progress);

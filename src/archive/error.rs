@@ -135,6 +135,9 @@ impl ArchiveError {
             Self::Call { errno: Errno::ENOSPC | Errno::EDQUOT, .. } => "make room, or choose another place",
             Self::Call { errno: Errno::EPIPE, .. } => "whoever was to take the archive went away",
             Self::Call { errno: Errno::EROFS, .. } => "that file system is mounted read-only",
+            Self::Call { errno: Errno::EXDEV, .. } => {
+                "the image's own file system (overlay) cannot move folders of its layers: mount a volume there"
+            }
             Self::Foreign { .. } => "dindctl restore takes what dindctl backup wrote, and nothing else",
             Self::Truncated { .. } => "copy it again from where it was written, or take an older backup",
             Self::Damaged { .. } => "nothing was changed; copy it again, or take an older backup",

@@ -1,7 +1,7 @@
 /*!
 Reading an archive: everything is checked, nothing is believed, and only a [`Sink`] does something with it.
 
-Memory stays flat but for 57 bytes for each file: its digest is compared with the manifest at the end, and a hard link may
+Memory stays flat but for some 70 bytes for each file: its digest is compared with the manifest at the end, and a hard link may
 only name what came before.
 */
 use std::collections::HashSet;

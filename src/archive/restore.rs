@@ -46,6 +46,19 @@ impl Origin {
     }
 }
 
+/// How a restore is done.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// What is there may be replaced.
+    pub replace: bool,
+    /// Mounts of our own namespace.
+    pub mounts: &'a [Mount],
+    /// Whose rights there are.
+    pub rights: Rights,
+    /// Who may end it.
+    pub stop: &'a Stop,
+}
+
 /// What came of a restore.
 #[derive(Debug)]
 pub struct Restored {
@@ -123,7 +136,8 @@ fn bound(file: &File, name: &str) -> Result<Limit, ArchiveError> {
 pub struct Target {
     path: PathBuf,
     shown: String,
-    lock: Flock<OwnedFd>,
+    held: OwnedFd,
+    _lock: Option<Flock<OwnedFd>>,
 }
 
 impl Target {
@@ -138,8 +152,8 @@ impl Target {
         })?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let held = open(&path, flags, Mode::empty()).map_err(ArchiveError::call("open the folder", &shown))?;
-        let lock = lock(held, FlockArg::LockExclusiveNonblock, &shown)?;
-        Ok(Self { path, shown, lock })
+        let lock = lock(&held, FlockArg::LockExclusiveNonblock, &shown)?;
+        Ok(Self { path, shown, held, _lock: lock })
     }
 
     /// Its real path.
@@ -149,12 +163,12 @@ impl Target {
 
     /// Ends what a killed restore left.
     pub fn recover(&self, rights: Rights) -> Result<Vec<Recovered>, ArchiveError> {
-        swap::recover(&self.lock, &self.shown, rights)
+        swap::recover(&self.held, &self.shown, rights)
     }
 
     /// Refuses what must not be replaced: names that are there, and other file systems, which cannot be moved aside.
     pub fn check(&self, replace: bool, mounts: &[Mount]) -> Result<usize, ArchiveError> {
-        let there = swap::content(self.lock.as_fd()).map_err(ArchiveError::call("list", &self.shown))?;
+        let there = swap::content(self.held.as_fd()).map_err(ArchiveError::call("list", &self.shown))?;
         if let (Some(name), false) = (there.first(), replace) {
             let what = format!("{} is not empty: {} is there", self.shown, name.display());
             return Err(ArchiveError::refused(what, "--replace replaces what is there, all or nothing"));
@@ -207,26 +221,24 @@ impl Target {
     pub fn restore(
         &self,
         origin: &Origin,
-        replace: bool,
-        mounts: &[Mount],
-        rights: Rights,
-        stop: &Stop,
+        wish: &Wish<'_>,
         progress: Progress<'_>,
         steps: Steps<'_>,
     ) -> Result<Restored, ArchiveError> {
+        let &Wish { replace, mounts, rights, stop } = wish;
         self.check(replace, mounts)?;
         let name = origin.shown();
         let archive = self.archive(origin, stop)?;
         let mut limit = bound(&archive, &name)?;
-        let room = space::free(&*self.lock, &self.shown)?;
+        let room = space::free(&self.held, &self.shown)?;
         limit.disk = room.bytes.map(|free| (free, self.shown.clone()));
         let verified = pass(&archive, &name, &limit, &mut Nowhere, stop, progress)?;
         let recovered = self.recover(rights)?;
         let replaced = self.check(replace, mounts)?;
-        space::check(verified.need, space::free(&*self.lock, &self.shown)?, &self.shown)?;
+        space::check(verified.need, space::free(&self.held, &self.shown)?, &self.shown)?;
 
-        let staging = Staging::create(&self.lock, &self.shown, rights)?;
-        let unpacked = unpack(&staging, &archive, &name, &limit, &verified, rights, stop, progress);
+        let staging = Staging::create(&self.held, &self.shown, rights)?;
+        let unpacked = unpack(&staging, &archive, &name, &limit, &verified, wish, progress);
         let losses = match unpacked.and_then(|losses| steps("begin").map(|()| losses)) {
             Ok(losses) => losses,
             Err(first) => return Err(undone(&staging, first)),
@@ -266,14 +278,13 @@ fn unpack(
     name: &str,
     limit: &Limit,
     verified: &Verified,
-    rights: Rights,
-    stop: &Stop,
+    wish: &Wish<'_>,
     progress: Progress<'_>,
 ) -> Result<Losses, ArchiveError> {
-    let mut unpack = Unpack::below(&staging.new_tree()?, rights)?;
+    let mut unpack = Unpack::below(&staging.new_tree()?, wish.rights)?;
     // The space was looked at; what fills up meanwhile says so by itself.
     let limit = Limit { disk: None, ..limit.clone() };
-    let again = pass(archive, name, &limit, &mut unpack, stop, progress)?;
+    let again = pass(archive, name, &limit, &mut unpack, wish.stop, progress)?;
     if again.sha256 != verified.sha256 {
         let what = format!("{name} is another one than a moment ago");
         return Err(ArchiveError::refused(what, "nothing was changed; wait until it is written"));

@@ -16,7 +16,7 @@ use super::{Environment, FAILED, OutputFormat};
 use crate::archive::error::ArchiveError;
 use crate::archive::manifest::{Header, PathText, Skipped};
 use crate::archive::read::Verified;
-use crate::archive::restore::{Origin, Restored, Target, verify};
+use crate::archive::restore::{Origin, Restored, Target, Wish, verify};
 use crate::archive::stop::Stop;
 use crate::archive::swap::Recovered;
 use crate::archive::unpack::{Losses, Rights};
@@ -145,7 +145,8 @@ fn restore(args: &RestoreArgs, environment: &Environment, voice: Voice) -> Resul
     let asked = stop.clone();
     let mut steps = |_: &str| asked.check();
     let mut progress = |path: &[u8], count| meter.tell(path, count);
-    let outcome = target.restore(&origin, args.replace, &mounts, Rights::ours(), &stop, &mut progress, &mut steps);
+    let wish = Wish { replace: args.replace, mounts: &mounts, rights: Rights::ours(), stop: &stop };
+    let outcome = target.restore(&origin, &wish, &mut progress, &mut steps);
     meter.end();
     let restored = outcome?;
     tell_recovered(&restored.recovered, voice);

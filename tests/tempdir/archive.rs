@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use dindctl::archive::manifest::{FileLine, Header, PathText, SCHEMA, Skipped, Su
 use dindctl::archive::names::Patterns;
 use dindctl::archive::pax::{self, BLOCK, Item};
 use dindctl::archive::read::{Limit, Nowhere, Verified, read};
-use dindctl::archive::restore::{Origin, Restored, Target, verify};
+use dindctl::archive::restore::{Origin, Restored, Target, Wish, verify};
 use dindctl::archive::seal::Sealing;
 use dindctl::archive::stop::Stop;
 use dindctl::archive::unpack::Rights;
@@ -45,11 +45,14 @@ fn judge(bytes: &[u8]) -> Result<Verified, ArchiveError> {
     read(bytes, "x", &limit, &mut Nowhere, &Stop::default())
 }
 
+fn wish(replace: bool, stop: &Stop) -> Wish<'_> {
+    Wish { replace, mounts: &[], rights: Rights { lenient: !nix::unistd::geteuid().is_root() }, stop }
+}
+
 fn restore(archive: &Path, to: &Path, replace: bool) -> Result<Restored, ArchiveError> {
     let target = Target::open(to)?;
     let origin = Origin::File(archive.into());
-    let rights = Rights { lenient: !nix::unistd::geteuid().is_root() };
-    target.restore(&origin, replace, &[], rights, &Stop::default(), &mut |_, _| {}, &mut |_| Ok(()))
+    target.restore(&origin, &wish(replace, &Stop::default()), &mut |_, _| {}, &mut |_| Ok(()))
 }
 
 /// Three folders: a tree, a place for archives, a target.
@@ -90,9 +93,8 @@ fn a_hostile_tree_comes_back_as_it_was(#[case] seed: u64) {
     fs::write(lab.target.path().join("other"), "x").unwrap();
     let stream = fs::File::open(lab.archive()).unwrap();
     let target = Target::open(lab.target.path()).unwrap();
-    let rights = Rights { lenient: !nix::unistd::geteuid().is_root() };
     let origin = Origin::Stream(stream.into());
-    target.restore(&origin, true, &[], rights, &Stop::default(), &mut |_, _| {}, &mut |_| Ok(())).unwrap();
+    target.restore(&origin, &wish(true, &Stop::default()), &mut |_, _| {}, &mut |_| Ok(())).unwrap();
     assert_same(&before, &facts(lab.target.path()), "replaced");
 }
 
@@ -124,6 +126,11 @@ fn the_usual_tar_lists_and_unpacks_it() {
 }
 
 fn small() -> Vec<u8> {
+    static ARCHIVE: LazyLock<Vec<u8>> = LazyLock::new(made_small);
+    ARCHIVE.clone()
+}
+
+fn made_small() -> Vec<u8> {
     let lab = Lab::new();
     fs::create_dir(lab.tree.path().join("d")).unwrap();
     fs::write(lab.tree.path().join("d/file"), "some text, some text, some text").unwrap();
@@ -137,12 +144,10 @@ fn every_changed_bit_and_every_missing_or_added_byte_is_noticed() {
     let archive = small();
     judge(&archive).unwrap();
     for place in 0..archive.len() {
-        for bit in [0, 3, 7] {
-            let mut bytes = archive.clone();
-            bytes[place] ^= 1 << bit;
-            let error = judge(&bytes).expect_err("a flip");
-            assert!(error.is_verdict(), "{place}: {error}");
-        }
+        let mut bytes = archive.clone();
+        bytes[place] ^= 1 << (place % 8);
+        let error = judge(&bytes).expect_err("a flip");
+        assert!(error.is_verdict(), "{place}: {error}");
         let error = judge(&archive[..place]).expect_err("a truncation");
         assert!(matches!(error, ArchiveError::Truncated { .. } | ArchiveError::Foreign { .. }), "{place}: {error}");
     }
@@ -337,11 +342,10 @@ fn what_is_there_is_only_replaced_when_that_is_wanted() {
 #[test]
 fn a_failure_at_any_step_leaves_the_old_tree() {
     let lab = Lab::new();
-    grow(lab.tree.path(), 5, 40, false);
+    grow(lab.tree.path(), 5, 14, false);
     to_file(lab.tree.path(), &lab.archive());
-    grow(lab.target.path(), 6, 40, false);
+    grow(lab.target.path(), 6, 14, false);
     let before = facts(lab.target.path());
-    let rights = Rights { lenient: !nix::unistd::geteuid().is_root() };
     for number in 1.. {
         let target = Target::open(lab.target.path()).unwrap();
         let mut count = 0;
@@ -350,10 +354,10 @@ fn a_failure_at_any_step_leaves_the_old_tree() {
             if count == number { Err(ArchiveError::Interrupted(2)) } else { Ok(()) }
         };
         let origin = Origin::File(lab.archive());
-        match target.restore(&origin, true, &[], rights, &Stop::default(), &mut |_, _| {}, &mut steps) {
+        match target.restore(&origin, &wish(true, &Stop::default()), &mut |_, _| {}, &mut steps) {
             Err(ArchiveError::Interrupted(2)) => assert_same(&before, &facts(lab.target.path()), &format!("step {number}")),
             Ok(_) => {
-                assert!(number > 20, "only {number} steps");
+                assert!(number > 10, "only {number} steps");
                 break;
             }
             Err(error) => panic!("{error}"),
@@ -380,10 +384,9 @@ fn a_signal_at_any_moment_leaves_the_old_tree() {
                 stop.ask(15);
             }
         };
-        let rights = Rights { lenient: true };
         let mut steps = |_: &'static str| stop.check();
         let origin = Origin::File(lab.archive());
-        let error = target.restore(&origin, true, &[], rights, &stop, &mut progress, &mut steps).unwrap_err();
+        let error = target.restore(&origin, &wish(true, &stop), &mut progress, &mut steps).unwrap_err();
         assert!(matches!(error, ArchiveError::Interrupted(15)), "{error}");
         assert_same(&before, &facts(lab.target.path()), "the old tree");
     }
@@ -447,12 +450,23 @@ fn a_file_that_never_holds_still_is_named(#[case] length: usize) {
     let lab = Lab::new();
     fs::write(lab.tree.path().join("calm"), "calm").unwrap();
     let (going, thread) = restless(lab.tree.path().join("restless"), length);
-    let made = make(request(lab.tree.path(), Destination::File(lab.archive()))).unwrap();
+    let try_it = |keep_changed: bool| {
+        // On a busy machine the writer may be kept waiting so long that the file does hold still.
+        for _ in 0..20 {
+            let _ = fs::remove_file(lab.archive());
+            let request = request(lab.tree.path(), Destination::File(lab.archive()));
+            let made = make(Request { keep_changed, ..request }).unwrap();
+            if !made.changed.is_empty() {
+                return made;
+            }
+        }
+        panic!("it never changed");
+    };
+    let made = try_it(false);
     assert_eq!(made.changed, [PathText::new(b"restless")]);
     assert!(made.archive.is_none());
     assert!(fs::read_dir(lab.aside.path()).unwrap().next().is_none(), "nothing is left");
-    let kept = Request { keep_changed: true, ..request(lab.tree.path(), Destination::File(lab.archive())) };
-    assert!(make(kept).unwrap().archive.is_some());
+    assert!(try_it(true).archive.is_some());
     going.store(false, Ordering::Relaxed);
     thread.join().unwrap();
     let restored = restore(&lab.archive(), lab.target.path(), false).unwrap();
@@ -511,7 +525,7 @@ fn names_that_come_and_go_are_no_failure() {
 
 #[test]
 fn a_tree_deeper_than_any_path_comes_back() {
-    const DEPTH: usize = 2000;
+    const DEPTH: usize = 800;
     let lab = Lab::new();
     let mut here = lab.tree.path().to_owned();
     // A path may have 4096 bytes: the rest is made by moving what is there down.
@@ -550,14 +564,14 @@ fn a_tree_deeper_than_any_path_comes_back() {
 fn zeros_become_holes() {
     let lab = Lab::new();
     let file = fs::File::create(lab.tree.path().join("image")).unwrap();
-    file.set_len(64 << 20).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, b"middle", 32 << 20).unwrap();
+    file.set_len(16 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"middle", 8 << 20).unwrap();
     let made = to_file(lab.tree.path(), &lab.archive());
     assert!(made.archive.unwrap().bytes < 100_000);
     let restored = restore(&lab.archive(), lab.target.path(), false).unwrap();
     assert!(restored.verified.need.bytes < 20_000);
     let stat = fs::metadata(lab.target.path().join("image")).unwrap();
-    assert!(stat.len() == 64 << 20 && stat.blocks() * 512 < 1 << 20, "{stat:?}");
+    assert!(stat.len() == 16 << 20 && stat.blocks() * 512 < 1 << 20, "{stat:?}");
     assert_same(&facts(lab.tree.path()), &facts(lab.target.path()), "sparse");
 }
 
