@@ -150,7 +150,12 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Reads the tree and lets the containers go on, whatever came of it.
-    fn run<W: Write + AsFd>(&self, to: W, paused: Option<Paused>, progress: Progress<'_>) -> Result<Done<W>, ArchiveError> {
+    fn run<W: Write + AsFd>(
+        &self,
+        to: W,
+        paused: Option<Paused>,
+        progress: Progress<'_>,
+    ) -> Result<Done<W>, ArchiveError> {
         let folder = self.source.path.display().to_string();
         let stat = node::look(&to).map_err(ArchiveError::call("look at", "the archive"))?;
         let root = self.source.held.try_clone().map_err(ArchiveError::io("open", &folder))?;
@@ -187,7 +192,8 @@ fn to_file(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let name = path.file_name().ok_or_else(|| ArchiveError::refused(format!("{shown:?} names no file"), "give a file"))?;
+    let name =
+        path.file_name().ok_or_else(|| ArchiveError::refused(format!("{shown:?} names no file"), "give a file"))?;
     let real = parent.canonicalize().map_err(ArchiveError::io("find the folder of", &shown))?;
     if real.starts_with(&job.source.path) {
         let what = format!("{shown} lies in the folder that is backed up");

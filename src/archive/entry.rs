@@ -1,6 +1,7 @@
 //! One thing of a tree, as data.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// Mode bits that are kept: permissions, set-user-id, set-group-id, sticky.
 pub const MODE: u32 = 0o7777;
@@ -106,7 +107,8 @@ pub fn shown(path: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            line.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a string cannot fail.
+            let _ = write!(line, "\\x{byte:02x}");
         }
     }
     line

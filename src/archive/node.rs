@@ -64,7 +64,8 @@ pub fn proc_path(held: BorrowedFd<'_>) -> PathBuf {
 /// Number of the mount that what is held was reached through. Device numbers would not do: overlay has several, and a bind
 /// mount the same.
 pub fn mount_id(held: BorrowedFd<'_>) -> Result<u64, Errno> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", held.as_raw_fd())).map_err(|error| errno(&error))?;
+    let text =
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", held.as_raw_fd())).map_err(|error| errno(&error))?;
     let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
     line.and_then(|number| number.trim().parse().ok()).ok_or(Errno::ENOSYS)
 }

@@ -122,12 +122,24 @@ mod tests {
             'l' => Kind::Symlink { target: b"/etc".to_vec() },
             _ => Kind::File { size: 0 },
         };
-        paths.iter().map(|(path, letter)| order.next(&Entry::plain(path.as_bytes().to_vec(), kind(*letter), 0))).collect()
+        paths
+            .iter()
+            .map(|(path, letter)| order.next(&Entry::plain(path.as_bytes().to_vec(), kind(*letter), 0)))
+            .collect()
     }
 
     #[test]
     fn a_walk_is_accepted() {
-        let walk = [("a", 'd'), ("a/b", 'd'), ("a/b/c", 'f'), ("a/d", 'l'), ("a.txt", 'f'), ("a.txt", 'f'), ("b", 'd'), ("c", 'f')];
+        let walk = [
+            ("a", 'd'),
+            ("a/b", 'd'),
+            ("a/b/c", 'f'),
+            ("a/d", 'l'),
+            ("a.txt", 'f'),
+            ("a.txt", 'f'),
+            ("b", 'd'),
+            ("c", 'f'),
+        ];
         let places = judge(&walk).unwrap();
         assert_eq!(places.iter().filter(|place| **place == Place::Again).count(), 1);
         assert_eq!(places[5], Place::Again);

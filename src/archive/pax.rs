@@ -253,7 +253,12 @@ pub fn extension_size(block: &[u8; BLOCK]) -> Result<Option<u64>, PaxError> {
 fn checked(block: &[u8; BLOCK]) -> Result<&Header, PaxError> {
     let header = Header::from_byte_slice(block);
     // The checksum counts its own field as blanks.
-    let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { *byte }).map(u32::from).sum();
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { *byte })
+        .map(u32::from)
+        .sum();
     match header.cksum() {
         Ok(said) if said == sum => Ok(header),
         _ => Err(PaxError::Checksum),
@@ -299,12 +304,11 @@ fn item(header: &Header, mut records: BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Item
     let id = |value: u64| u32::try_from(value).map_err(|_| PaxError::Number);
     let size = number("size", header.entry_size())?;
     let (uid, gid) = (id(number("uid", header.uid())?)?, id(number("gid", header.gid())?)?);
-    let mtime = match records.remove(b"mtime".as_slice()) {
-        Some(value) => std::str::from_utf8(&value).ok().and_then(time_of).ok_or(PaxError::Record)?,
-        None => {
-            let sec = header.mtime().map_err(|_| PaxError::Number)?;
-            Time { sec: i64::try_from(sec).map_err(|_| PaxError::Number)?, nsec: 0 }
-        }
+    let mtime = if let Some(value) = records.remove(b"mtime".as_slice()) {
+        std::str::from_utf8(&value).ok().and_then(time_of).ok_or(PaxError::Record)?
+    } else {
+        let sec = header.mtime().map_err(|_| PaxError::Number)?;
+        Time { sec: i64::try_from(sec).map_err(|_| PaxError::Number)?, nsec: 0 }
     };
     let fields = header.as_ustar().ok_or(PaxError::Type)?;
     let mut name = records.remove(b"path".as_slice()).unwrap_or_else(|| field_text(&fields.name).to_vec());

@@ -221,8 +221,7 @@ pub fn read<R: Read>(
     }
     let mut decoder = Decoder::with_buffer(compressed).map_err(unwrapped("decompress", name))?.single_frame();
     decoder.window_log_max(WINDOW).map_err(unwrapped("decompress", name))?;
-    let mut stream =
-        Stream { from: decoder, digest: Sha256::new(), bytes: 0, limit: limit.stream.unwrap_or(u64::MAX) };
+    let mut stream = Stream { from: decoder, digest: Sha256::new(), bytes: 0, limit: limit.stream.unwrap_or(u64::MAX) };
     let mut reading = Reading {
         sink,
         stop,
@@ -278,7 +277,9 @@ fn verdict(
     match (outcome, sealed.seal) {
         (Err(Stopped::Other(error)), _) => Err(error),
         (Err(Stopped::Foreign(why)), _) => Err(ArchiveError::Foreign { name, why }),
-        (Err(Stopped::Short | Stopped::Ended) | Ok(_), None) => Err(ArchiveError::Truncated { name, bytes: sealed.bytes, place }),
+        (Err(Stopped::Short | Stopped::Ended) | Ok(_), None) => {
+            Err(ArchiveError::Truncated { name, bytes: sealed.bytes, place })
+        }
         (Err(Stopped::Short | Stopped::Ended), Some(_)) => Err(damaged("the stream ends too early")),
         (Err(Stopped::Bad(why)), _) => Err(damaged(&why)),
         (Ok((header, summary)), Some(seal)) => {
@@ -341,7 +342,9 @@ impl Reading<'_> {
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| foreign(not_ours))?;
         match value.get("schema").and_then(serde_json::Value::as_str) {
             Some(SCHEMA) => {}
-            Some(other) => return Err(Stopped::Foreign(format!("its schema is {other:?}, and this dindctl reads {SCHEMA}"))),
+            Some(other) => {
+                return Err(Stopped::Foreign(format!("its schema is {other:?}, and this dindctl reads {SCHEMA}")));
+            }
             None => return Err(foreign(not_ours)),
         }
         serde_json::from_value(value).map_err(|error| Stopped::Bad(format!("its description cannot be read: {error}")))
@@ -369,17 +372,14 @@ impl Reading<'_> {
                 self.linkable.insert(short(&entry.path));
             }
         }
-        match (place, self.files.last_mut()) {
-            (Place::Again, Some(file)) => {
-                file.superseded = true;
-                self.bytes -= file.size;
-            }
-            _ => {
-                self.entries += 1;
-                self.need.inodes += u64::from(!matches!(entry.kind, Kind::HardLink { .. }));
-                // A folder takes a block, and so does a link that is too long for its inode.
-                self.need.bytes += u64::from(matches!(entry.kind, Kind::Folder | Kind::Symlink { .. })) * UNIT as u64;
-            }
+        if let (Place::Again, Some(file)) = (place, self.files.last_mut()) {
+            file.superseded = true;
+            self.bytes -= file.size;
+        } else {
+            self.entries += 1;
+            self.need.inodes += u64::from(!matches!(entry.kind, Kind::HardLink { .. }));
+            // A folder takes a block, and so does a link that is too long for its inode.
+            self.need.bytes += u64::from(matches!(entry.kind, Kind::Folder | Kind::Symlink { .. })) * UNIT as u64;
         }
         self.sink.entry(entry, place)?;
         if let Kind::File { size } = entry.kind {
@@ -430,7 +430,8 @@ impl Reading<'_> {
             if line.sha256 != hex(&seen.sha256) || line.size != seen.size || line.superseded != seen.superseded {
                 return bad(format!("{} is not what the manifest says", line.path.shown()));
             }
-            let path = line.path.bytes().ok_or_else(|| Stopped::Bad("its manifest has a path that is none".to_owned()))?;
+            let path =
+                line.path.bytes().ok_or_else(|| Stopped::Bad("its manifest has a path that is none".to_owned()))?;
             paths.update(&path);
             paths.update([0]);
         }

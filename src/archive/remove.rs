@@ -17,19 +17,16 @@ pub fn remove(folder: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     let mut folders = vec![names(&held, mount)?.into_iter()];
     let mut cursor = Cursor::new(held);
     while let Some(names_here) = folders.last_mut() {
-        match names_here.next() {
-            Some(name) => {
-                if let Some(held) = unlink(cursor.here(), &name)? {
-                    folders.push(names(&held, mount)?.into_iter());
-                    cursor.enter(&name, held)?;
-                }
+        if let Some(name) = names_here.next() {
+            if let Some(held) = unlink(cursor.here(), &name)? {
+                folders.push(names(&held, mount)?.into_iter());
+                cursor.enter(&name, held)?;
             }
-            None => {
-                folders.pop();
-                if let Some((name, _)) = cursor.leave()? {
-                    unlinkat(cursor.here(), name.as_os_str(), UnlinkatFlags::RemoveDir)?;
-                }
-            }
+            continue;
+        }
+        folders.pop();
+        if let Some((name, _)) = cursor.leave()? {
+            unlinkat(cursor.here(), name.as_os_str(), UnlinkatFlags::RemoveDir)?;
         }
     }
     unlinkat(folder, name, UnlinkatFlags::RemoveDir)
@@ -51,7 +48,12 @@ fn names(held: &OwnedFd, mount: u64) -> Result<Vec<std::ffi::OsString>, Errno> {
     // An ordinary user may have closed a folder of their own.
     if !nix::unistd::geteuid().is_root() {
         let path = node::proc_path(held.as_fd());
-        nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &path, Mode::S_IRWXU, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+        nix::sys::stat::fchmodat(
+            nix::fcntl::AT_FDCWD,
+            &path,
+            Mode::S_IRWXU,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )?;
     }
     node::names(held)
 }

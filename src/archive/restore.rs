@@ -124,7 +124,9 @@ fn bound(file: &File, name: &str) -> Result<Limit, ArchiveError> {
     let length = file.metadata().map_err(ArchiveError::io("look at", name))?.len();
     let mut end = [0; SEAL];
     let seal = match length.checked_sub(SEAL as u64) {
-        Some(at) => file.read_exact_at(&mut end, at).map(|()| Seal::decode(&end)).map_err(ArchiveError::io("read", name))?,
+        Some(at) => {
+            file.read_exact_at(&mut end, at).map(|()| Seal::decode(&end)).map_err(ArchiveError::io("read", name))?
+        }
         None => None,
     };
     let stream = seal.map_or(length.saturating_mul(BROKEN_RATIO), |seal| seal.stream_bytes);
@@ -241,21 +243,11 @@ impl Target {
         let unpacked = unpack(&staging, &archive, &name, &limit, &verified, wish, progress);
         let losses = match unpacked.and_then(|losses| steps("begin").map(|()| losses)) {
             Ok(losses) => losses,
-            Err(first) => return Err(undone(&staging, first)),
+            Err(first) => return Err(staging.undone(first)),
         };
         staging.swap(steps)?;
         let left = staging.end().err().map(|error| format!("{error} ({})", staging.place()));
         Ok(Restored { verified, losses, recovered, replaced, left })
-    }
-}
-
-fn undone(staging: &Staging, first: ArchiveError) -> ArchiveError {
-    match staging.undo() {
-        Ok(()) => first,
-        Err(second) => {
-            let (first, second) = (Box::new(first), Box::new(second));
-            ArchiveError::NotRolledBack { first, second, place: staging.place() }
-        }
     }
 }
 

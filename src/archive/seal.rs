@@ -28,7 +28,8 @@ impl Seal {
     /// As bytes.
     pub fn encode(&self) -> [u8; SEAL] {
         let mut bytes = [0; SEAL];
-        let parts = START.iter().chain(&self.stream_bytes.to_le_bytes()).chain(&self.sha256).copied().collect::<Vec<u8>>();
+        let parts =
+            START.iter().chain(&self.stream_bytes.to_le_bytes()).chain(&self.sha256).copied().collect::<Vec<u8>>();
         for (place, byte) in bytes.iter_mut().zip(parts) {
             *place = byte;
         }

@@ -48,7 +48,13 @@ mod tests {
         let room = |bytes, inodes| Room { bytes, inodes };
         assert!(check(need, room(Some(10), Some(3)), "/x").is_ok());
         assert!(check(need, room(None, None), "/x").is_ok());
-        assert!(matches!(check(need, room(Some(9), None), "/x"), Err(ArchiveError::NoSpace { free: 9, needed: 10, .. })));
-        assert!(matches!(check(need, room(None, Some(2)), "/x"), Err(ArchiveError::NoInodes { free: 2, needed: 3, .. })));
+        assert!(matches!(
+            check(need, room(Some(9), None), "/x"),
+            Err(ArchiveError::NoSpace { free: 9, needed: 10, .. })
+        ));
+        assert!(matches!(
+            check(need, room(None, Some(2)), "/x"),
+            Err(ArchiveError::NoInodes { free: 2, needed: 3, .. })
+        ));
     }
 }

@@ -21,7 +21,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::entry::Entry;
+use super::entry::{Entry, MODE};
 use super::error::ArchiveError;
 use super::node;
 use super::remove::remove;
@@ -54,8 +54,9 @@ impl Staging {
     /// Makes one inside `target`, which is `folder` in messages.
     pub fn create(target: &OwnedFd, folder: &str, rights: Rights) -> Result<Self, ArchiveError> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random)
-            .map_err(|error| ArchiveError::io("get random bytes for", folder)(std::io::Error::other(error.to_string())))?;
+        getrandom::fill(&mut random).map_err(|error| {
+            ArchiveError::io("get random bytes for", folder)(std::io::Error::other(error.to_string()))
+        })?;
         let name = OsString::from(format!("{PREFIX}{}", super::manifest::hex(&random)));
         let call = |doing| ArchiveError::call(doing, format!("{folder}/{}", name.display()));
         // Making the hidden folder changes the time of the target.
@@ -81,7 +82,9 @@ impl Staging {
     fn make(&self, before: &Entry) -> Result<(), ArchiveError> {
         // Access lists that the target hands down would end up on everything in the new tree.
         for list in ["system.posix_acl_default", "system.posix_acl_access"] {
-            match xattr::remove_deref(node::proc_path(self.hidden.as_fd()), list).map_err(|error| crate::sys::file::errno(&error)) {
+            match xattr::remove_deref(node::proc_path(self.hidden.as_fd()), list)
+                .map_err(|error| crate::sys::file::errno(&error))
+            {
                 Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
                 Err(errno) => return Err(self.call("clear the access list of")(errno)),
             }
@@ -118,13 +121,17 @@ impl Staging {
 
     /// Puts the new tree in the old one's place. After an error everything is as it was before.
     pub fn swap(&self, steps: Steps<'_>) -> Result<(), ArchiveError> {
-        self.forward(steps).or_else(|first| match self.undo() {
-            Ok(()) => Err(first),
+        self.forward(steps).map_err(|first| self.undone(first))
+    }
+
+    /// Undoes whatever was done, because of this error.
+    pub fn undone(&self, first: ArchiveError) -> ArchiveError {
+        match self.undo() {
+            Ok(()) => first,
             Err(second) => {
-                let (first, second) = (Box::new(first), Box::new(second));
-                Err(ArchiveError::NotRolledBack { first, second, place: self.place() })
+                ArchiveError::NotRolledBack { first: Box::new(first), second: Box::new(second), place: self.place() }
             }
-        })
+        }
     }
 
     fn forward(&self, steps: Steps<'_>) -> Result<(), ArchiveError> {
@@ -175,7 +182,8 @@ impl Staging {
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), ArchiveError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.hidden, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(self.call("write a note in"))?;
+        let file =
+            openat(&self.hidden, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(self.call("write a note in"))?;
         let mut file = std::fs::File::from(file);
         let written = file.write_all(content).and_then(|()| file.sync_all());
         written.map_err(ArchiveError::io("write a note in", self.place()))?;
@@ -195,7 +203,8 @@ impl Staging {
         mkdirat(&self.hidden, "old.attributes.new", Mode::S_IRWXU).map_err(self.call("create a folder in"))?;
         let mut losses = Losses::default();
         assume(self.inner("old.attributes.new")?.as_fd(), entry, self.rights, &mut losses)?;
-        renameat(&self.hidden, "old.attributes.new", &self.hidden, "old.attributes").map_err(self.call("write a note in"))
+        renameat(&self.hidden, "old.attributes.new", &self.hidden, "old.attributes")
+            .map_err(self.call("write a note in"))
     }
 
     fn copy_attributes(&self, from: &str) -> Result<(), ArchiveError> {
@@ -236,9 +245,10 @@ impl Staging {
 
     /// Removes everything, in an order that means the same to [`recover`] wherever it is cut off.
     fn clear(&self, attributes: &str) -> Result<(), ArchiveError> {
-        let time = match self.has(attributes)? {
-            true => Some(attributes_of(&self.inner(attributes)?).map_err(self.call("read a note in"))?.mtime),
-            false => None,
+        let time = if self.has(attributes)? {
+            Some(attributes_of(&self.inner(attributes)?).map_err(self.call("read a note in"))?.mtime)
+        } else {
+            None
         };
         let names = node::names(&self.hidden).map_err(self.call("list"))?;
         let (notes, trees): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.as_bytes().ends_with(b".attributes"));
@@ -282,7 +292,7 @@ fn attributes_of(folder: &OwnedFd) -> Result<Entry, Errno> {
 pub fn is_ours(held: BorrowedFd<'_>) -> Result<bool, Errno> {
     let stat = node::look(held)?;
     let owner = nix::unistd::geteuid().as_raw();
-    Ok(node::file_type(&stat) == SFlag::S_IFDIR && stat.st_uid == owner && stat.st_mode & 0o077 == 0)
+    Ok(node::file_type(&stat) == SFlag::S_IFDIR && stat.st_uid == owner && stat.st_mode & MODE == 0o700)
 }
 
 /// Ends what a killed restore left in the folder. Nobody else may be at it: the caller holds the lock.
@@ -410,7 +420,9 @@ mod tests {
             }
             let kept = |tree: BTreeMap<String, (u32, i64, String)>| -> Vec<_> {
                 // Times of the folders inside are those of this moment in both.
-                tree.into_iter().map(|(name, (mode, time, text))| (name.clone(), mode, name.is_empty().then_some(time), text)).collect()
+                tree.into_iter()
+                    .map(|(name, (mode, time, text))| (name.clone(), mode, name.is_empty().then_some(time), text))
+                    .collect()
             };
             assert_eq!(kept(look(folder.path())), kept(before), "step {number}");
             assert_eq!(std::fs::metadata(folder.path()).unwrap().mtime(), 1_000_000);
@@ -428,10 +440,17 @@ mod tests {
             let old = ["", "both", "both/old", "lost+found", "only-old"];
             let new = ["", "both", "both/new", "lost+found", "only-new"];
             if killed {
-                assert_eq!((recovered.as_slice(), names(folder.path())), (&[Recovered::RolledBack][..], old.map(String::from).to_vec()), "step {number}");
+                assert_eq!(
+                    (recovered.as_slice(), names(folder.path())),
+                    (&[Recovered::RolledBack][..], old.map(String::from).to_vec()),
+                    "step {number}"
+                );
                 assert_eq!(std::fs::metadata(folder.path()).unwrap().mtime(), 1_000_000);
             } else {
-                assert_eq!((recovered.as_slice(), names(folder.path())), (&[Recovered::Finished][..], new.map(String::from).to_vec()));
+                assert_eq!(
+                    (recovered.as_slice(), names(folder.path())),
+                    (&[Recovered::Finished][..], new.map(String::from).to_vec())
+                );
                 assert_eq!(std::fs::metadata(folder.path()).unwrap().mtime(), 2_000_000);
                 return;
             }

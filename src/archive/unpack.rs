@@ -133,7 +133,9 @@ impl Unpack {
             Kind::HardLink { target } => {
                 return self.link(target, name).map_err(call("link"));
             }
-            Kind::Symlink { target } => symlinkat(OsStr::from_bytes(target), here, name).map_err(call("create link"))?,
+            Kind::Symlink { target } => {
+                symlinkat(OsStr::from_bytes(target), here, name).map_err(call("create link"))?;
+            }
             Kind::Fifo => mknodat(here, name, SFlag::S_IFIFO, Mode::S_IRUSR, 0).map_err(call("create pipe"))?,
             Kind::Char { major, minor } | Kind::Block { major, minor } => {
                 let block = matches!(entry.kind, Kind::Block { .. });
@@ -153,14 +155,17 @@ impl Unpack {
     fn link(&self, target: &[u8], name: &OsStr) -> Result<(), Errno> {
         let (folder, old) = split(target);
         let old = OsStr::from_bytes(old);
-        if folder == self.here {
-            return linkat(self.cursor.here(), old, self.cursor.here(), name, AtFlags::empty());
-        }
-        let mut held = self.root.try_clone().map_err(|error| errno(&error))?;
-        for part in folder.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-            held = node::folder(&held, OsStr::from_bytes(part))?;
-        }
-        match linkat(&held, old, self.cursor.here(), name, AtFlags::empty()) {
+        let here = self.cursor.here();
+        let linked = if folder == self.here {
+            linkat(here, old, here, name, AtFlags::empty())
+        } else {
+            let mut held = self.root.try_clone().map_err(|error| errno(&error))?;
+            for part in folder.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+                held = node::folder(&held, OsStr::from_bytes(part))?;
+            }
+            linkat(&held, old, here, name, AtFlags::empty())
+        };
+        match linked {
             // A device that could not be made has no other name either.
             Err(Errno::ENOENT) if self.rights.lenient && self.losses.devices > 0 => Ok(()),
             other => other,
@@ -259,12 +264,7 @@ fn owner(outcome: Result<(), Errno>, entry: &Entry, rights: Rights, losses: &mut
     }
 }
 
-fn attributes(
-    held: BorrowedFd<'_>,
-    entry: &Entry,
-    rights: Rights,
-    losses: &mut Losses,
-) -> Result<(), ArchiveError> {
+fn attributes(held: BorrowedFd<'_>, entry: &Entry, rights: Rights, losses: &mut Losses) -> Result<(), ArchiveError> {
     let mut lost = false;
     for (name, value) in &entry.xattrs {
         match xattr::set_deref(node::proc_path(held), OsStr::from_bytes(name), value).map_err(|error| errno(&error)) {

@@ -96,7 +96,10 @@ pub fn walk<W: Write>(
         let ours = node::hold(&root, name).and_then(|held| swap::is_ours(held.as_fd()));
         if ours.map_err(call("look into"))? {
             let what = format!("{}/{} is left from a restore that was killed", plan.folder, name.display());
-            let hint = format!("dindctl restore --recover --to {} ends it: the old tree comes back, or the new one stays", plan.folder);
+            let hint = format!(
+                "dindctl restore --recover --to {} ends it: the old tree comes back, or the new one stays",
+                plan.folder
+            );
             return Err(ArchiveError::refused(what, hint));
         }
     }
@@ -281,8 +284,15 @@ impl<W: Write> Walk<'_, '_, W> {
 
     /// Reads the file once. Whether it held still; if it did not, it is only written when that cannot be avoided or is the
     /// last try.
-    fn version(&mut self, held: &OwnedFd, before: &FileStat, written: &mut bool, last: bool) -> Result<bool, ArchiveError> {
-        let entry = node::entry(self.path.clone(), held.as_fd(), before).map_err(self.call("read the attributes of"))?;
+    fn version(
+        &mut self,
+        held: &OwnedFd,
+        before: &FileStat,
+        written: &mut bool,
+        last: bool,
+    ) -> Result<bool, ArchiveError> {
+        let entry =
+            node::entry(self.path.clone(), held.as_fd(), before).map_err(self.call("read the attributes of"))?;
         let Some(mut entry) = entry else { return Ok(false) };
         if !*written && self.linked(&entry, before)? {
             return Ok(true);
@@ -293,7 +303,10 @@ impl<W: Write> Walk<'_, '_, W> {
         let still = if size <= WHOLE && !*written {
             let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
             // One byte more shows that it grew.
-            (&mut file).take(size + 1).read_to_end(&mut content).map_err(|error| self.call("read")(crate::sys::file::errno(&error)))?;
+            (&mut file)
+                .take(size + 1)
+                .read_to_end(&mut content)
+                .map_err(|error| self.call("read")(crate::sys::file::errno(&error)))?;
             let still = content.len() as u64 == size && self.same(held, before)?;
             if !still && !last {
                 return Ok(false);

@@ -139,8 +139,9 @@ impl<W: Write> Writer<W> {
 
     /// Fills the file up with zeros: it became shorter while it was read.
     pub fn fill_up(&mut self) -> Result<(), ArchiveError> {
+        let zeros = vec![0; 64 * 1024];
         while self.file.is_some() {
-            self.content(&[0; 64 * 1024])?;
+            self.content(&zeros)?;
         }
         Ok(())
     }

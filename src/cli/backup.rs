@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 files changed whenever they were read, 125 anything else, 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdout};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -37,7 +37,7 @@ The archive is a .tar.zst that ends with a manifest and a seal; `dindctl restore
   docker exec dind dindctl backup - >workspaces.tar.zst
   dindctl backup --pause --exclude node_modules --file /backup/w.tar.zst /workspaces")]
 pub struct BackupArgs {
-    /// The folder [default: DIND_WORKSPACE_PATH, else /workspaces]; `-` among the words means standard output
+    /// The folder [default: `DIND_WORKSPACE_PATH`, else /workspaces]; `-` among the words means standard output
     #[arg(value_name = "FOLDER", num_args = 0..=2)]
     words: Vec<OsString>,
     /// Write the archive to this file, which appears when it is complete, or to standard output (-)
@@ -97,7 +97,7 @@ pub fn run(args: &BackupArgs, environment: &Environment, voice: Voice) -> u8 {
     match make(args, environment, voice) {
         Ok((file, backup)) => {
             tell(&backup, voice);
-            print(args.output, file, &backup, voice);
+            print(args.output, file.as_deref(), &backup, voice);
             if backup.changed.is_empty() { 0 } else { CHANGED }
         }
         Err(error) => failed(&error, voice),
@@ -106,7 +106,8 @@ pub fn run(args: &BackupArgs, environment: &Environment, voice: Voice) -> u8 {
 
 fn make(args: &BackupArgs, environment: &Environment, voice: Voice) -> Result<(Option<PathBuf>, Backup), ArchiveError> {
     let (file, folder) = meant(args)?;
-    let folder = folder.unwrap_or_else(|| PathBuf::from(environment.text(DEFAULT_FOLDER.0).unwrap_or(DEFAULT_FOLDER.1)));
+    let folder =
+        folder.unwrap_or_else(|| PathBuf::from(environment.text(DEFAULT_FOLDER.0).unwrap_or(DEFAULT_FOLDER.1)));
     let patterns = Patterns::new(&args.exclude)
         .map_err(|why| ArchiveError::refused(format!("--exclude: {why}"), "write a name or a path from the top"))?;
     let typed = args.exclude.iter().map(|pattern| pattern.to_string_lossy().into_owned()).collect();
@@ -131,8 +132,8 @@ fn make(args: &BackupArgs, environment: &Environment, voice: Voice) -> Result<(O
     };
     if let Some(paused) = &paused {
         let names = paused.names();
-        let named = if names.is_empty() { "no running container has to do with it".into() } else { names.join(", ") };
-        voice.say(Level::Info, &format!("paused: {named}"));
+        let list = if names.is_empty() { "no running container has to do with it".into() } else { names.join(", ") };
+        voice.say(Level::Info, &format!("paused: {list}"));
     }
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stamp = (humantime::format_rfc3339_seconds(SystemTime::now()).to_string(), VERSION.to_owned(), host);
@@ -162,14 +163,15 @@ fn tell(backup: &Backup, voice: Voice) {
     if !backup.changed.is_empty() {
         let names = super::archive::some(&backup.changed);
         let kept = if backup.archive.is_some() { "kept as it was read last" } else { "no archive was kept" };
-        let hint = "--pause holds containers still meanwhile; --exclude leaves files out; --keep-changed keeps the archive";
+        let hint =
+            "--pause holds containers still meanwhile; --exclude leaves files out; --keep-changed keeps the archive";
         voice.fail_with(&format!("changed whenever it was read: {names}: {kept}"), Some(hint));
     }
 }
 
-fn print(form: OutputFormat, file: Option<PathBuf>, backup: &Backup, voice: Voice) {
+fn print(form: OutputFormat, file: Option<&Path>, backup: &Backup, voice: Voice) {
     use std::os::unix::ffi::OsStrExt;
-    let text = |path: &std::path::Path| PathText::new(path.as_os_str().as_bytes());
+    let text = |path: &Path| PathText::new(path.as_os_str().as_bytes());
     let summary = backup.archive.as_ref().map(|archive| archive.summary.clone()).unwrap_or_default();
     let bytes = backup.archive.as_ref().map_or(0, |archive| archive.bytes);
     let sha256 = backup.archive.as_ref().map(|archive| archive.sha256.as_str());
@@ -178,7 +180,7 @@ fn print(form: OutputFormat, file: Option<PathBuf>, backup: &Backup, voice: Voic
             let answer = Answer {
                 schema: "dindctl.backup.result/v1",
                 folder: text(&backup.folder),
-                file: file.as_deref().map(text),
+                file: file.map(text),
                 kept: backup.archive.is_some(),
                 entries: summary.entries,
                 files: summary.files,
@@ -197,11 +199,15 @@ fn print(form: OutputFormat, file: Option<PathBuf>, backup: &Backup, voice: Voic
         OutputFormat::Text => {
             let Some(sha256) = sha256 else { return };
             let (size, content) = (bytesize::ByteSize(bytes), bytesize::ByteSize(summary.bytes));
-            let to = file.as_deref().map_or_else(|| "standard output".into(), |path| path.display().to_string());
-            format!("{}: {} names, {content} in {size} to {to}\nsha256 {sha256}", backup.folder.display(), summary.entries)
+            let to = file.map_or_else(|| "standard output".into(), |path| path.display().to_string());
+            format!(
+                "{}: {} names, {content} in {size} to {to}\nsha256 {sha256}",
+                backup.folder.display(),
+                summary.entries
+            )
         }
     };
-    match (&file, form) {
+    match (file, form) {
         (Some(_), _) => say::result(&line),
         // Standard output has the archive.
         (None, OutputFormat::Json) => super::archive::aside(&line),

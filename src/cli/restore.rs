@@ -34,7 +34,7 @@ pub struct RestoreArgs {
     /// The archive, or - for standard input
     #[arg(value_name = "ARCHIVE|-", required_unless_present = "recover", conflicts_with = "recover")]
     archive: Option<OsString>,
-    /// The folder [default: DIND_WORKSPACE_PATH, else /workspaces]
+    /// The folder [default: `DIND_WORKSPACE_PATH`, else /workspaces]
     #[arg(long, value_name = "FOLDER")]
     to: Option<PathBuf>,
     /// Replace what is in the folder
@@ -157,7 +157,10 @@ fn restore(args: &RestoreArgs, environment: &Environment, voice: Voice) -> Resul
         (losses.xattrs, "extended attributes"),
     ];
     for (count, what) in lost.into_iter().filter(|(count, _)| *count > 0) {
-        voice.say(Level::Warn, &format!("could not be kept, for lack of rights or by the file system: {what}, {count} times"));
+        voice.say(
+            Level::Warn,
+            &format!("could not be kept, for lack of rights or by the file system: {what}, {count} times"),
+        );
     }
     let code = match &restored.left {
         None => 0,

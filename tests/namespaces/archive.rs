@@ -30,7 +30,11 @@ pub fn trials() -> Vec<Trial> {
 fn mount_namespaces() -> Result<(), String> {
     let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "x", "/mnt"]).output();
     let tried = tried.map_err(|error| format!("cannot run unshare: {error}"))?;
-    if tried.status.success() { Ok(()) } else { Err(format!("no mounts: {}", String::from_utf8_lossy(&tried.stderr).trim())) }
+    if tried.status.success() {
+        Ok(())
+    } else {
+        Err(format!("no mounts: {}", String::from_utf8_lossy(&tried.stderr).trim()))
+    }
 }
 
 fn program() -> &'static str {
@@ -200,15 +204,18 @@ fn signals_while_writing() -> Outcome {
             .args(["backup", "-f", text(&aside.join("a.tar.zst")), text(&tree)])
             .stderr(Stdio::null())
             .spawn()?;
-        eventually("a temporary file", || std::fs::read_dir(&aside).ok()?.next())?;
+        eventually("a temporary file", || std::fs::read_dir(&aside).ok()?.next()?.ok())?;
         dindctl::sys::signal::send(i32::try_from(child.id())?, signal)?;
         let status = child.wait()?;
         ensure(status.code() == Some(code), || format!("{status:?}"))?;
-        let left: Vec<_> = std::fs::read_dir(&aside)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let left: Vec<_> =
+            std::fs::read_dir(&aside)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
         ensure(left.is_empty(), || format!("{left:?}"))?;
     }
     // A reader that stalls holds no signal up, and one that goes away is told.
-    let spawn = || Command::new(program()).args(["backup", "-", text(&tree)]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let spawn = || {
+        Command::new(program()).args(["backup", "-", text(&tree)]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
     let mut child = spawn()?;
     let mut first = [0; 100];
     child.stdout.as_mut().ok_or("no pipe")?.read_exact(&mut first)?;
@@ -238,9 +245,14 @@ fn killed_restores() -> Outcome {
             .stderr(Stdio::null())
             .spawn()?;
         // From the moment at which the hidden folder is there, a little later each time.
-        let hidden = || std::fs::read_dir(&target).ok()?.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with(".dindctl-restore-"));
+        let hidden = || {
+            std::fs::read_dir(&target)
+                .ok()?
+                .flatten()
+                .find(|entry| entry.file_name().to_string_lossy().starts_with(".dindctl-restore-"))
+        };
         while hidden().is_none() && child.try_wait()?.is_none() {}
-        std::thread::sleep(Duration::from_micros(round * 1500));
+        std::thread::sleep(Duration::from_micros(round * round * 200));
         let _ = child.kill();
         child.wait()?;
         ok(&dindctl(&["restore", "--recover", "--to", text(&target)])?)?;
@@ -250,7 +262,8 @@ fn killed_restores() -> Outcome {
         if name == "old" {
             let mut lines = (before.clone(), after);
             // The time of the folder itself is only known from the moment at which it was noted.
-            (lines.0.remove(b"".as_slice()), lines.1.remove(b"".as_slice()));
+            lines.0.remove(b"".as_slice());
+            lines.1.remove(b"".as_slice());
             assert_same(&lines.0, &lines.1, "the old tree");
         } else {
             ok(&dindctl(&["restore", text(&old), "--to", text(&target), "--replace"])?)?;
@@ -276,7 +289,12 @@ fn the_command_line() -> Outcome {
     for key in ["entries", "files", "bytes", "archive_bytes", "sha256", "changed", "skipped"] {
         ensure(backup[key] == answer[key], || format!("{key}: {backup} {answer}"))?;
     }
-    ensure(answer["restored"] == false && answer["entries"] == 2 && answer["backup"]["folder"] == text(&tree.canonicalize()?), || answer.to_string())?;
+    ensure(
+        answer["restored"] == false
+            && answer["entries"] == 2
+            && answer["backup"]["folder"] == text(&tree.canonicalize()?),
+        || answer.to_string(),
+    )?;
     let restored = usual(&["restore", text(&archive), "--to", text(&target)], Stdio::null())?;
     let said = String::from_utf8_lossy(&restored.stdout).into_owned();
     ensure(said.starts_with("restored to ") && said.contains("2 names, 4 B in"), || said)?;
@@ -286,8 +304,19 @@ fn the_command_line() -> Outcome {
     std::fs::write(lab.path().join("short"), &bytes)?;
     let short = usual(&["restore", "--verify-only", text(&lab.path().join("short"))], Stdio::null())?;
     let said = String::from_utf8_lossy(&short.stderr).into_owned();
-    ensure(short.status.code() == Some(1) && said.contains("is truncated: it ends after") && said.contains("dindctl: hint: "), || said)?;
-    for wrong in [&["backup"][..], &["restore"], &["restore", "/nowhere"], &["backup", "-", "/nowhere"], &["backup", "-", "--exclude", "/"]] {
+    ensure(
+        short.status.code() == Some(1)
+            && said.contains("is truncated: it ends after")
+            && said.contains("dindctl: hint: "),
+        || said,
+    )?;
+    for wrong in [
+        &["backup"][..],
+        &["restore"],
+        &["restore", "/nowhere"],
+        &["backup", "-", "/nowhere"],
+        &["backup", "-", "--exclude", "/"],
+    ] {
         let output = usual(wrong, Stdio::null())?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure(output.status.code() == Some(125) && said.lines().count() <= 2, || format!("{wrong:?}: {said}"))?;

@@ -2,7 +2,7 @@
 //! `stat`, `readlink`, `listxattr` and reading say, with no code of the archive's.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub fn facts(folder: &Path) -> BTreeMap<Vec<u8>, String> {
         let content = if kind.is_file() {
             format!("file {} {:x?}", stat.len(), Sha256::digest(std::fs::read(&path).unwrap()))
         } else if kind.is_symlink() {
-            format!("link {:?}", std::fs::read_link(&path).unwrap())
+            format!("link {:x?}", std::fs::read_link(&path).unwrap().as_os_str().as_bytes())
         } else if kind.is_dir() {
             waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             "folder".to_owned()
@@ -32,7 +32,9 @@ pub fn facts(folder: &Path) -> BTreeMap<Vec<u8>, String> {
             format!("device {} {:x}", kind.is_block_device(), stat.rdev())
         };
         let xattrs: BTreeMap<OsString, Vec<u8>> = xattr::list(&path)
-            .map(|names| names.map(|name| (name.clone(), xattr::get(&path, &name).unwrap().unwrap_or_default())).collect())
+            .map(|names| {
+                names.map(|name| (name.clone(), xattr::get(&path, &name).unwrap().unwrap_or_default())).collect()
+            })
             .unwrap_or_default();
         let links = if kind.is_dir() { 0 } else { stat.nlink() };
         if links > 1 {
@@ -62,7 +64,7 @@ pub fn assert_same(one: &BTreeMap<Vec<u8>, String>, other: &BTreeMap<Vec<u8>, St
         .into_iter()
         .filter(|key| one.get(*key) != other.get(*key))
         .take(5)
-        .map(|key| format!("{:?}:\n  {:?}\n  {:?}", OsStr::from_bytes(key), one.get(key), other.get(key)))
+        .map(|key| format!("{:?}:\n  {:?}\n  {:?}", String::from_utf8_lossy(key), one.get(key), other.get(key)))
         .collect();
     assert!(different.is_empty(), "{what}: {}", different.join("\n"));
 }
@@ -88,7 +90,7 @@ impl Random {
         let bytes: Vec<u8> =
             (0..length).map(|_| alphabet[usize::try_from(self.below(alphabet.len() as u64)).unwrap()]).collect();
         // Never one of the two names that are taken.
-        OsString::from_vec([b"n".as_slice(), &bytes].concat()[..bytes.len().min(254) + 1].to_vec())
+        OsString::from_vec([b"n".as_slice(), &bytes].concat()[..=bytes.len().min(254)].to_vec())
     }
 
     fn bytes(&mut self, length: u64) -> Vec<u8> {
@@ -183,9 +185,8 @@ fn adorn(path: &Path, random: &mut Random, root: bool) {
     }
     if (stat.is_file() || stat.is_dir()) && random.below(3) == 0 {
         // user::rwx, user:1234:r-x, group::r--, mask::rwx, other::---; version 2, little endian.
-        let entry = |tag: u16, bits: u16, id: u32| {
-            [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
-        };
+        let entry =
+            |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
         let none = u32::MAX;
         let list = [
             2_u32.to_le_bytes().to_vec(),
@@ -196,12 +197,19 @@ fn adorn(path: &Path, random: &mut Random, root: bool) {
             entry(32, 0, none),
         ]
         .concat();
-        let name = if stat.is_dir() && random.below(2) == 0 { "system.posix_acl_default" } else { "system.posix_acl_access" };
+        let name =
+            if stat.is_dir() && random.below(2) == 0 { "system.posix_acl_default" } else { "system.posix_acl_access" };
         let _ = xattr::set(path, name, &list);
     }
     if !link {
         // An ordinary user must be able to get in again.
-        let keep = if stat.is_dir() && !root { 0o700 } else if root { 0 } else { 0o400 };
+        let keep = if stat.is_dir() && !root {
+            0o700
+        } else if root {
+            0
+        } else {
+            0o400
+        };
         let bits = u32::try_from(random.below(0o10000)).unwrap() | keep;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits)).unwrap();
     }

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dindctl::archive::backup::{Backup, Destination, Request, Source, backup};
@@ -115,13 +115,22 @@ fn the_usual_tar_lists_and_unpacks_it() {
     };
     let list = run(&["-t"]);
     assert!(list.starts_with(".dindctl.backup.json\n./\n") && list.ends_with("\n.dindctl.manifest.jsonl\n"), "{list}");
-    run(&["-x", "--warning=no-timestamp", "--xattrs", "--xattrs-include=*", "-p", "-C", lab.target.path().to_str().unwrap()]);
+    run(&[
+        "-x",
+        "--warning=no-timestamp",
+        "--xattrs",
+        "--xattrs-include=*",
+        "-p",
+        "-C",
+        lab.target.path().to_str().unwrap(),
+    ]);
     for name in [".dindctl.backup.json", ".dindctl.manifest.jsonl"] {
         fs::remove_file(lab.target.path().join(name)).unwrap();
     }
     let (mut one, mut other) = (facts(lab.tree.path()), facts(lab.target.path()));
     // Removing ours was a change of the folder.
-    (one.remove(b"".as_slice()), other.remove(b"".as_slice()));
+    one.remove(b"".as_slice());
+    other.remove(b"".as_slice());
     assert_same(&one, &other, "unpacked by tar");
 }
 
@@ -254,9 +263,13 @@ fn a_forged_archive_that_is_right_is_accepted() {
 #[case(vec![entry("a", Kind::Symlink { target: vec![b'x'; 5000] })], "its link is none")]
 #[case(vec![entry(".dindctl-restore-0", Kind::Folder)], "restores use for themselves")]
 #[case(vec![entry("", Kind::Folder)], "does not come first")]
-fn a_forged_archive_that_leads_elsewhere_is_refused_and_changes_nothing(#[case] entries: Vec<Entry>, #[case] why: &str) {
+fn a_forged_archive_that_leads_elsewhere_is_refused_and_changes_nothing(
+    #[case] entries: Vec<Entry>,
+    #[case] why: &str,
+) {
     let lab = Lab::new();
-    let all: Vec<(Entry, &[u8])> = std::iter::once(root()).chain(entries).map(|entry| (entry, b"".as_slice())).collect();
+    let all: Vec<(Entry, &[u8])> =
+        std::iter::once(root()).chain(entries).map(|entry| (entry, b"".as_slice())).collect();
     fs::write(lab.archive(), forge(&all, |_| {})).unwrap();
     let before = facts(lab.aside.path());
     let error = restore(&lab.archive(), lab.target.path(), true).unwrap_err();
@@ -355,7 +368,9 @@ fn a_failure_at_any_step_leaves_the_old_tree() {
         };
         let origin = Origin::File(lab.archive());
         match target.restore(&origin, &wish(true, &Stop::default()), &mut |_, _| {}, &mut steps) {
-            Err(ArchiveError::Interrupted(2)) => assert_same(&before, &facts(lab.target.path()), &format!("step {number}")),
+            Err(ArchiveError::Interrupted(2)) => {
+                assert_same(&before, &facts(lab.target.path()), &format!("step {number}"));
+            }
             Ok(_) => {
                 assert!(number > 10, "only {number} steps");
                 break;
@@ -418,8 +433,7 @@ fn what_is_left_out_is_counted() {
     }
     let _socket = std::os::unix::net::UnixListener::bind(lab.tree.path().join("socket")).unwrap();
     let exclude = (Patterns::new(&["node_modules".into()]).unwrap(), vec!["node_modules".into()]);
-    let made =
-        make(Request { exclude, ..request(lab.tree.path(), Destination::File(lab.archive())) }).unwrap();
+    let made = make(Request { exclude, ..request(lab.tree.path(), Destination::File(lab.archive())) }).unwrap();
     assert_eq!(made.skipped, Skipped { excluded: 2, sockets: 1, ..Skipped::default() });
     restore(&lab.archive(), lab.target.path(), false).unwrap();
     let names: Vec<_> = facts(lab.target.path()).into_keys().collect();
@@ -510,7 +524,8 @@ fn names_that_come_and_go_are_no_failure() {
             let _ = fs::create_dir(&folder);
             let _ = fs::remove_dir(&folder);
             // What stands there afterwards may be something else.
-            let _ = if round % 2 == 0 { std::os::unix::fs::symlink("/etc/passwd", &path) } else { fs::write(&path, "y") };
+            let _ =
+                if round % 2 == 0 { std::os::unix::fs::symlink("/etc/passwd", &path) } else { fs::write(&path, "y") };
             round += 1;
         }
     });
