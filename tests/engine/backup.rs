@@ -142,7 +142,7 @@ fn a_nested_writer_is_held_still_and_goes_on() -> Result<(), Failed> {
         assert!(begun.elapsed() < Duration::from_secs(180), "still paused");
         std::thread::sleep(Duration::from_millis(200));
     }
-    let counter = || dind.sh("cat /workspaces/project/counter").ok();
+    let counter = || dind.sh("stat -c %.9Y /workspaces/project/counter").ok();
     let one = counter();
     std::thread::sleep(Duration::from_millis(200));
     assert_ne!(one, counter());
