@@ -23,6 +23,7 @@ pub mod restore;
 pub mod seal;
 pub mod space;
 pub mod stop;
+mod stream;
 pub mod swap;
 pub mod unpack;
 pub mod walk;

@@ -5,22 +5,23 @@ Memory stays flat but for some 70 bytes for each file: its digest is compared wi
 only name what came before.
 */
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 
 use super::entry::{Entry, Kind, shown};
 use super::error::ArchiveError;
-use super::manifest::{FileLine, Header, LONGEST_HEADER, LONGEST_LINE, SCHEMA, Summary, hex};
+use super::manifest::{FileLine, Header, LONGEST_HEADER, SCHEMA, Summary, hex};
 use super::order::{self, Order, Place};
 use super::pax::{self, BLOCK, Item};
 use super::seal::{Sealed, Unsealing};
 use super::stop::{Stop, unwrapped};
+use super::stream::{Compressed, Lines, Stopped, Stream, bad, stopped};
 use super::swap;
 
 /// Piece in which content is handed on: a multiple of [`UNIT`].
-const PIECE: usize = 128 * 1024;
+pub(super) const PIECE: usize = 128 * 1024;
 /// Unit in which room on a disk is counted, and zeros become holes, bytes.
 pub const UNIT: usize = 4096;
 /// Largest window that is given to an archive, as a power of two: 8 MiB, four times what our own archives need.
@@ -89,95 +90,6 @@ pub struct Verified {
     pub bytes: u64,
     /// Its digest, hexadecimal.
     pub sha256: String,
-}
-
-/// Why reading stopped.
-enum Stopped {
-    /// The compressed stream breaks off.
-    Short,
-    /// The stream has come to its end too early.
-    Ended,
-    /// It is something else.
-    Foreign(String),
-    /// It is ours and wrong.
-    Bad(String),
-    /// Not the archive's fault.
-    Other(ArchiveError),
-}
-
-impl From<ArchiveError> for Stopped {
-    fn from(error: ArchiveError) -> Self {
-        Self::Other(error)
-    }
-}
-
-fn bad<T>(why: impl Into<String>) -> Result<T, Stopped> {
-    Err(Stopped::Bad(why.into()))
-}
-
-fn stopped(error: io::Error) -> Stopped {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Stopped::Short;
-    }
-    match error.downcast::<ArchiveError>() {
-        Ok(ours) => Stopped::Other(ours),
-        Err(error) if error.raw_os_error().is_some() => Stopped::Other(ArchiveError::io("read", "the archive")(error)),
-        Err(error) => Stopped::Bad(format!("it cannot be decompressed: {error}")),
-    }
-}
-
-type Compressed<R> = BufReader<Unsealing<R>>;
-
-/// The unpacked stream.
-struct Stream<R: Read> {
-    from: Decoder<'static, Compressed<R>>,
-    digest: Sha256,
-    bytes: u64,
-    limit: u64,
-}
-
-impl<R: Read> Stream<R> {
-    fn exact(&mut self, out: &mut [u8]) -> Result<(), Stopped> {
-        if self.limit - self.bytes < out.len() as u64 {
-            return bad(format!("it unpacks to more than the {} bytes that it declares", self.limit));
-        }
-        let mut done = 0;
-        while done < out.len() {
-            match self.from.read(out.get_mut(done..).unwrap_or_default()) {
-                Ok(0) => return Err(Stopped::Ended),
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(stopped(error)),
-            }
-        }
-        self.digest.update(&*out);
-        self.bytes += out.len() as u64;
-        Ok(())
-    }
-
-    fn padding(&mut self, size: u64) -> Result<(), Stopped> {
-        let mut block = [0; BLOCK];
-        let count = usize::try_from(pax::padding(size)).unwrap_or(0);
-        let place = block.get_mut(..count).unwrap_or_default();
-        self.exact(place)?;
-        if place.iter().any(|byte| *byte != 0) { bad("what fills up a block is not empty") } else { Ok(()) }
-    }
-
-    /// The blocks of the next header.
-    fn blocks(&mut self) -> Result<Vec<u8>, Stopped> {
-        let mut first = [0; BLOCK];
-        self.exact(&mut first)?;
-        if first.iter().all(|byte| *byte == 0) {
-            return bad("it has no manifest");
-        }
-        let mut blocks = first.to_vec();
-        if let Some(size) = pax::extension_size(&first).map_err(|error| Stopped::Bad(error.to_string()))? {
-            let body = usize::try_from(size + pax::padding(size)).unwrap_or(usize::MAX);
-            blocks.resize(BLOCK + body + BLOCK, 0);
-            self.exact(blocks.get_mut(BLOCK..).unwrap_or_default())?;
-        }
-        Ok(blocks)
-    }
 }
 
 /// A file whose digest waits for the manifest.
@@ -447,40 +359,6 @@ impl Reading<'_> {
             return bad("its manifest describes something else");
         }
         Ok(summary)
-    }
-}
-
-/// The lines of a manifest.
-struct Lines {
-    left: u64,
-    room: Vec<u8>,
-    used: usize,
-}
-
-impl Lines {
-    fn next<R: Read>(&mut self, stream: &mut Stream<R>) -> Result<Option<Vec<u8>>, Stopped> {
-        let mut searched = self.used;
-        loop {
-            let rest = self.room.get(searched..).unwrap_or_default();
-            if let Some(at) = memchr::memchr(b'\n', rest) {
-                let line = self.room.get(self.used..searched + at).unwrap_or_default().to_vec();
-                self.used = searched + at + 1;
-                return Ok(Some(line));
-            }
-            self.room.drain(..self.used);
-            self.used = 0;
-            searched = self.room.len();
-            if self.left == 0 {
-                return if self.room.is_empty() { Ok(None) } else { bad("its manifest ends inside a line") };
-            }
-            if self.room.len() > LONGEST_LINE {
-                return bad("its manifest has a line without end");
-            }
-            let count = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
-            self.room.resize(searched + count, 0);
-            stream.exact(self.room.get_mut(searched..).unwrap_or_default())?;
-            self.left -= count as u64;
-        }
     }
 }
 
