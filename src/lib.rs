@@ -16,6 +16,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`selftest`] | whether limits hold: load, measure, judge |
 | [`clean`] | what of a daemon may go, and removing it |
 | [`stats`] | what this container and those in it use |
+| [`archive`] | a folder as one archive, and back |
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
@@ -23,6 +24,7 @@ PID 1 runs through `sys`, `probe`, `home`, `prepare` and `init` alone: synchrono
 it end with the preparation (trials of packet filter and overlay, the watch over what takes long) or a moment after it (what the trials leave).
 */
 
+pub mod archive;
 pub mod clean;
 pub mod cli;
 pub mod doctor;

@@ -2,6 +2,8 @@
 // Every case has one signature, whether it uses `?` or not.
 #![allow(clippy::unnecessary_wraps)]
 
+#[path = "engine/backup.rs"]
+mod backup;
 #[path = "engine/certificates.rs"]
 mod certificates;
 #[path = "engine/cgroups.rs"]
@@ -85,6 +87,7 @@ fn main() {
     };
     let with_root = daemon::CASES
         .iter()
+        .chain(backup::CASES)
         .chain(cgroups::CASES)
         .chain(tls::CASES)
         .chain(exec::CASES)

@@ -3,6 +3,8 @@
 
 #[path = "namespaces/agent.rs"]
 mod agent;
+#[path = "namespaces/archive.rs"]
+mod archive;
 #[path = "namespaces/control.rs"]
 mod control;
 #[path = "namespaces/dialects.rs"]
@@ -26,6 +28,8 @@ mod preparation;
 #[path = "namespaces/supervision.rs"]
 mod supervision;
 mod support;
+#[path = "support/trees.rs"]
+mod trees;
 #[path = "namespaces/upkeep.rs"]
 mod upkeep;
 
@@ -37,6 +41,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         agent::trials(),
+        archive::trials(),
         control::trials(),
         dialects::trials(),
         firewall::trials(),

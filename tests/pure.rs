@@ -19,10 +19,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("selftest", vec!["exec", "engine", "probe", "sys"]),
         ("clean", vec!["exec", "engine", "prepare", "probe", "sys"]),
         ("stats", vec!["exec", "engine", "probe", "sys"]),
+        ("archive", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
         (
             "cli",
-            vec!["clean", "stats", "selftest", "doctor", "exec", "engine", "home", "init", "prepare", "probe", "sys"],
+            vec![
+                "archive", "clean", "stats", "selftest", "doctor", "exec", "engine", "home", "init", "prepare",
+                "probe", "sys",
+            ],
         ),
     ])
 }

@@ -1,10 +1,12 @@
 /*!
-Ring 2: the preparation against folders that look like a container's root, and against a model of the kernel. No
-privileges needed.
+Ring 2: the preparation against folders that look like a container's root, and against a model of the kernel; backup and
+restore against real folders. No privileges needed.
 */
 
 #[path = "tempdir/applying.rs"]
 mod applying;
+#[path = "tempdir/archive.rs"]
+mod archive;
 #[path = "tempdir/cgroups.rs"]
 mod cgroups;
 #[path = "tempdir/fake_kernel.rs"]
@@ -19,3 +21,5 @@ mod plans;
 mod sockets;
 #[path = "tempdir/stats.rs"]
 mod stats;
+#[path = "support/trees.rs"]
+mod trees;

@@ -5,6 +5,8 @@ Exit codes of the commands that are no daemon: 0 done, 1 the answer is no (`heal
 configuration error, 126 and 127 as shells have them. `exec` and `entrypoint` document their own.
 */
 pub mod agent;
+pub mod archive;
+pub mod backup;
 pub mod certificates;
 pub mod clean;
 pub mod config;
@@ -24,6 +26,7 @@ pub mod modprobe;
 pub mod places;
 pub mod preparation;
 pub mod render;
+pub mod restore;
 pub mod say;
 pub mod selftest;
 pub mod stats;
@@ -127,6 +130,10 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Start containers with limits, and measure what they really get
     Selftest(selftest::SelftestArgs),
+    /// Write a folder into one archive that knows whether it is whole
+    Backup(backup::BackupArgs),
+    /// Put such an archive back: all of it or nothing
+    Restore(restore::RestoreArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
     Certificates,
     /// Run the hooks of a folder, then become a command
@@ -234,6 +241,8 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Clean(arguments) => clean::run(&arguments, environment, voice),
         Command::Stats(arguments) => stats::run(arguments, environment, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
+        Command::Backup(arguments) => backup::run(&arguments, environment, voice),
+        Command::Restore(arguments) => restore::run(&arguments, environment, voice),
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
