@@ -41,8 +41,15 @@ fn program() -> &'static str {
     env!("CARGO_BIN_EXE_dindctl")
 }
 
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    // Of the tests, not of dindctl, which would warn about it.
+    command.args(arguments).env_remove("DINDCTL_BIN");
+    command
+}
+
 fn dindctl(arguments: &[&str]) -> std::io::Result<Output> {
-    Command::new(program()).args(arguments).stdin(Stdio::null()).output()
+    command(arguments).stdin(Stdio::null()).output()
 }
 
 fn ok(output: &Output) -> Outcome {
@@ -276,9 +283,8 @@ fn killed_restores() -> Outcome {
 fn the_command_line() -> Outcome {
     let (lab, tree, target, archive) = folders()?;
     std::fs::write(tree.join("file"), "text")?;
-    let usual = |arguments: &[&str], input: Stdio| {
-        Command::new(program()).args(arguments).env("DIND_WORKSPACE_PATH", &tree).stdin(input).output()
-    };
+    let usual =
+        |arguments: &[&str], input: Stdio| command(arguments).env("DIND_WORKSPACE_PATH", &tree).stdin(input).output();
     let made = usual(&["backup", "-", "-o", "json"], Stdio::null())?;
     ok(&made)?;
     std::fs::File::create(&archive)?.write_all(&made.stdout)?;
