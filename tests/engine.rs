@@ -107,6 +107,8 @@ fn main() {
     let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
     let buildx = missing.clone().or_else(clean::no_buildx);
     let with_root = with_root.chain(clean::WITH_BUILDX.iter().map(|case| trial(case, &buildx)));
+    let wanted = missing.clone().or_else(backup::not_wanted);
+    let with_root = with_root.chain(backup::BUSY.iter().map(|case| trial(case, &wanted)));
     let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));
     let with_rootless = rootless::CASES.iter().map(|case| trial(case, &rootless));
     let with_workspace = workspace_image::CASES.iter().map(|case| trial(case, &workspace));
