@@ -37,7 +37,7 @@ pub async fn look(daemon: &Daemon, wishes: &Wishes, roots: &Roots) -> Result<Fou
         notes: Vec::new(),
     };
     if locality::shares_container(daemon.peer, &roots.proc) {
-        match groups(daemon, roots).await? {
+        match deserted(daemon, roots).await? {
             Ok(groups) => found.items.extend(groups.into_iter().map(item)),
             Err(error) => found.notes.push(format!("no control groups are looked for: {}", chain(&error))),
         }
@@ -45,8 +45,9 @@ pub async fn look(daemon: &Daemon, wishes: &Wishes, roots: &Roots) -> Result<Fou
     Ok(found)
 }
 
-/// Those that are nobody's at both looks. The daemon is asked after each.
-async fn groups(daemon: &Daemon, roots: &Roots) -> Result<Result<Vec<Group>, ProbeError>, ExecError> {
+/// Empty control groups that are nobody's at both of two looks, [`groups::PAUSE`] apart; at once where there are none. The daemon is
+/// asked after each look, and has to be the one of this container.
+pub async fn deserted(daemon: &Daemon, roots: &Roots) -> Result<Result<Vec<Group>, ProbeError>, ExecError> {
     let mut found = match groups::empty(roots) {
         Ok(empty) if !empty.is_empty() => groups::nobodys(empty, &known(daemon).await?),
         nothing => return Ok(nothing),

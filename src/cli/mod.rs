@@ -21,6 +21,7 @@ pub mod failure;
 pub mod gc;
 pub mod health;
 pub mod init;
+pub mod leavings;
 pub mod missed;
 pub mod modprobe;
 pub mod places;
@@ -142,6 +143,9 @@ enum Command {
     /// Tell whether the daemon believes in containers that have ended
     #[command(hide = true)]
     Missed,
+    /// Remove the empty control groups of containers that the daemon has forgotten
+    #[command(hide = true)]
+    Leavings,
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -245,6 +249,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Restore(arguments) => restore::run(&arguments, environment, voice),
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),
+        Command::Leavings => leavings::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
         Command::Config(command) => config_show::run(&command, config),
     }

@@ -204,8 +204,8 @@ pub type ReloadHook = Box<dyn FnMut() -> Result<(), String>>;
 pub enum Occasion {
     /// By the clock: the time until somebody should look again; `None`: now.
     Due(Box<dyn FnMut() -> Option<Duration>>),
-    /// Each time this service has come back after a death that nobody asked for.
-    Return(String),
+    /// Each time one of these services has come back after a death that nobody asked for.
+    Return(Vec<String>),
 }
 
 /// Work that comes up while the services run, done by a process of its own: the renewal of certificates, a look at what a

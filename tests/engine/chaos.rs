@@ -53,6 +53,10 @@ pub const CASES: &[(&str, Case)] = &[
         "chaos::mounts_of_killed_daemons_do_not_stay_on_the_machine",
         tidy::mounts_of_killed_daemons_do_not_stay_on_the_machine,
     ),
+    (
+        "chaos::empty_groups_of_killed_daemons_go_when_these_are_back",
+        tidy::empty_groups_of_killed_daemons_go_when_these_are_back,
+    ),
     ("chaos::the_watch_sees_a_zombie", the_watch_sees_a_zombie),
 ];
 

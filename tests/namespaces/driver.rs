@@ -220,7 +220,7 @@ fn on_return(folder: &Path, service: String, script: &str, renewed: String) -> U
         Exit::Code(3) => Verdict::StartAnew(renewed.clone()),
         _ => Verdict::Failed,
     };
-    Upkeep { name: "test of the work", occasion: Occasion::Return(service), spawn, judge: Box::new(judge) }
+    Upkeep { name: "test of the work", occasion: Occasion::Return(vec![service]), spawn, judge: Box::new(judge) }
 }
 
 /// Says `ready`, then the number of each signal as it is taken from the queue; `SIGUSR2` is the last, with code 12.

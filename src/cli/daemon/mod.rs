@@ -6,6 +6,7 @@ dockerd, which find everything in its place.
 */
 mod addresses;
 mod files;
+mod leavings;
 mod missed;
 mod oom;
 mod renewal;
@@ -202,6 +203,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
     let kept = (!merged.live_restore).then_some("live-restore is off, and a restart would end nested containers");
     let mut upkeep: Vec<Upkeep> = tls.clone().map(|wishes| renewal::upkeep(launch, wishes, kept)).into_iter().collect();
+    upkeep.extend(leavings::upkeep(launch, &listen));
     if ours {
         upkeep.extend(missed::upkeep(launch, &listen, kept.is_none()));
     }

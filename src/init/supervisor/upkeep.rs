@@ -99,7 +99,7 @@ impl Supervisor {
     pub(super) fn returned(&mut self, service: &str) {
         let now = self.now();
         for due in &mut self.upkeep {
-            if matches!(&due.work.occasion, Occasion::Return(name) if name == service) {
+            if matches!(&due.work.occasion, Occasion::Return(names) if names.iter().any(|name| name == service)) {
                 due.next = Some(now);
             }
         }

@@ -110,24 +110,21 @@ fn judge_work(dind: &Container, jobs: &[Job], runs: &[Run], struck: &[Struck]) {
 
 /// Removes every nested container, and has everything be as it was before the first.
 ///
-/// A daemon that is killed while it makes a container forgets what it had made of it, and no later one knows: an empty control
-/// group, a network that nobody is in. That may be left of containers that were hit or never came to be, and only of them.
-fn assert_nothing_is_left(dind: &Container, before: &Inventory, jobs: &[Job], struck: &[Struck]) {
+/// A daemon that is killed while it makes a container forgets what it had made of it, and no later one knows: a network that nobody is
+/// in may be left by each. The empty control groups go when the daemons are back.
+fn assert_nothing_is_left(dind: &Container, before: &Inventory, struck: &[Struck]) {
     dind.exec(&["dindctl", "gc"]).ok();
     let sandboxes = dind.exec(&["docker", "ps", "--all", "--quiet", "--filter", "label=io.dindctl.run"]).ok();
     assert_eq!(sandboxes, "", "dindctl gc left sandboxes");
-    let undisturbed: Vec<String> = jobs.iter().filter_map(|job| job.undisturbed(&dind.name, struck)).collect();
     dind.sh("docker rm --force $(docker ps --all --quiet)").ok();
-    let residue = |line: &str| {
-        let network = line.starts_with("mount /run/docker/netns/") || line.starts_with("file /sys/class/net/veth");
-        network || (line.starts_with("cgroup ") && !undisturbed.iter().any(|id| line.contains(id)))
-    };
+    let residue =
+        |line: &str| line.starts_with("mount /run/docker/netns/") || line.starts_with("file /sys/class/net/veth");
     let left = before.assert_same_again(dind, Duration::from_secs(30), residue);
     let of = |kind: &str| left.iter().filter(|line| line.starts_with(kind)).count();
-    let (networks, groups) = (of("mount "), left.iter().filter(|line| line.contains("/pids/docker/")).count());
-    println!("chaos storm: left by daemons that were killed: {networks} networks, {groups} control groups");
+    let networks = of("mount ");
+    println!("chaos storm: left by daemons that were killed: {networks} networks");
     let deaths = struck.iter().filter(|hit| hit.action.ends_a_daemon()).count();
-    assert!(networks <= deaths && of("file ") <= deaths && groups <= struck.len(), "{left:#?}");
+    assert!(networks <= deaths && of("file ") <= deaths, "{left:#?}");
     let full = "find /sys/fs/cgroup -path '*/docker/*' -name cgroup.procs -exec cat {} +";
     assert_eq!(dind.sh(full).out.trim(), "", "processes in control groups of containers that are gone");
 }
@@ -175,7 +172,7 @@ pub fn random_blows_lose_nothing() -> Result<(), Failed> {
     }
     judge_work(&dind, &jobs, &runs, &struck);
     watch.saw_none();
-    assert_nothing_is_left(&dind, &before, &jobs, &struck);
+    assert_nothing_is_left(&dind, &before, &struck);
 
     assert!(!dind.logs().contains("giving up"), "{}", told(&dind));
     docker(&["stop", "--time", "60", &dind.name]).ok();

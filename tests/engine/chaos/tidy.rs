@@ -1,9 +1,10 @@
-//! What is left of daemons that are killed at a stop.
+//! What is left of daemons that are killed, at a stop or before.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
+use super::hand::Hand;
 use super::told;
 use crate::docker::{Container, docker, image};
 
@@ -39,5 +40,37 @@ pub fn mounts_of_killed_daemons_do_not_stay_on_the_machine() -> Result<(), Faile
     assert!(logs.contains("killing what is left"), "it was not killed:\n{logs}");
     assert_eq!(seen(), "", "left on the machine\n{logs}");
     docker(&["stop", "--time", "60", &outer.name]).ok();
+    Ok(())
+}
+
+/// A daemon that comes back forgets the group of a container that it was making; what has a process, or another name, is somebody's.
+pub fn empty_groups_of_killed_daemons_go_when_these_are_back() -> Result<(), Failed> {
+    let dind = Container::dind("leavings", &[]);
+    dind.sh(NESTED).ok();
+    let script = "
+        set -e
+        for hierarchy in $(dirname $(find /sys/fs/cgroup -maxdepth 2 -name docker -type d)); do
+            cd $hierarchy
+            mkdir -p docker/$(printf 'a%.0s' $(seq 64))/below docker/$(printf 'b%.0s' $(seq 64)) docker/somebody
+        done
+        sleep 1000 & echo $! >docker/$(printf 'b%.0s' $(seq 64))/cgroup.procs
+        pwd";
+    let groups = || dind.sh("find /sys/fs/cgroup -path '*/docker/*' -type d").ok();
+    for (daemon, rounds) in [("dockerd", 1_usize), ("containerd", 2)] {
+        let busy = dind.sh(script).ok();
+        let end = Instant::now() + Duration::from_secs(60);
+        let hand = Hand::new(&dind, Vec::new());
+        assert!(hand.signal("KILL", &[super::hand::pid_of(&hand.state(), daemon).ok_or("no pid")?]));
+        while groups().contains("aaaa") {
+            assert!(Instant::now() < end, "{daemon}: {}\n{}", groups(), told(&dind));
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        assert!(groups().contains(&format!("{busy}/docker/{}", "b".repeat(64))), "{}", groups());
+        assert!(groups().contains(&format!("{busy}/docker/somebody")), "{}", groups());
+        dind.wait_healthy(Duration::from_secs(30));
+        let said = dind.logs().matches("that dockerd does not know any more removed").count();
+        assert_eq!(said, rounds, "{}", told(&dind));
+    }
+    assert_eq!(dind.sh("docker ps --quiet | wc -l").ok(), "1", "{}", told(&dind));
     Ok(())
 }

@@ -1,0 +1,20 @@
+/*!
+What daemons that are killed while they make a container leave behind, and no later one knows of: an empty control group. So each time
+one of them has come back by itself somebody looks, and removes what is nobody's.
+*/
+use super::super::leavings::COMMAND;
+use super::Launch;
+use super::missed::asking;
+use super::services::{CONTAINERD, DOCKERD};
+use crate::init::spec::{Occasion, Upkeep, Verdict};
+use crate::sys::wait::Exit;
+
+/// The look; `None` where the API has no unix socket to ask at.
+pub fn upkeep(launch: &Launch<'_>, listen: &[String]) -> Option<Upkeep> {
+    Some(Upkeep {
+        name: "removal of empty control groups",
+        occasion: Occasion::Return([CONTAINERD, DOCKERD].map(str::to_owned).into()),
+        spawn: asking(launch, listen, COMMAND)?,
+        judge: Box::new(|exit| if exit == Exit::Code(0) { Verdict::Done } else { Verdict::Failed }),
+    })
+}
