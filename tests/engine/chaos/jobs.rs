@@ -173,13 +173,6 @@ impl Job {
         self.was_started() && standing(dind, &self.name).is_some_and(|(_, code, _)| code != self.code)
     }
 
-    /// Its id, if it was started, never hit and ended by itself.
-    pub fn undisturbed(&self, dind: &str, struck: &[Struck]) -> Option<String> {
-        let (_, code, id) = standing(dind, &self.name).filter(|_| self.was_started())?;
-        let hit = struck.iter().any(|hit| hit.nested.as_deref() == Some(&id));
-        (code == self.code && !hit).then_some(id)
-    }
-
     /// What `docker wait` says about it now is what `docker inspect` says.
     pub fn assert_wait_agrees(&self, dind: &str) {
         let waited = docker(&["exec", dind, "docker", "wait", &self.name]).ok();
