@@ -17,6 +17,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`clean`] | what of a daemon may go, and removing it |
 | [`stats`] | what this container and those in it use |
 | [`archive`] | a folder as one archive, and back |
+| [`preload`] | archives of images, loaded once |
 | [`doctor`] | what is wrong here, and how to mend it |
 | [`cli`] | arguments as typed → validated request; printing |
 
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod exec;
 pub mod home;
 pub mod init;
+pub mod preload;
 pub mod prepare;
 pub mod probe;
 pub mod selftest;

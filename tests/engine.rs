@@ -30,6 +30,8 @@ mod exec;
 mod firewall;
 #[path = "engine/load.rs"]
 mod load;
+#[path = "engine/preload.rs"]
+mod preload;
 #[path = "engine/privileges.rs"]
 mod privileges;
 #[path = "engine/rootless.rs"]
@@ -101,6 +103,7 @@ fn main() {
         .chain(settings::CASES)
         .chain(detach::CASES)
         .chain(clean::CASES)
+        .chain(preload::CASES)
         .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));

@@ -20,12 +20,13 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("clean", vec!["exec", "engine", "prepare", "probe", "sys"]),
         ("stats", vec!["exec", "engine", "probe", "sys"]),
         ("archive", vec!["exec", "engine", "probe", "sys"]),
+        ("preload", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
         (
             "cli",
             vec![
-                "archive", "clean", "stats", "selftest", "doctor", "exec", "engine", "home", "init", "prepare",
-                "probe", "sys",
+                "archive", "clean", "preload", "stats", "selftest", "doctor", "exec", "engine", "home", "init",
+                "prepare", "probe", "sys",
             ],
         ),
     ])

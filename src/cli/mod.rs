@@ -25,6 +25,7 @@ pub mod leavings;
 pub mod missed;
 pub mod modprobe;
 pub mod places;
+pub mod preload;
 pub mod preparation;
 pub mod render;
 pub mod restore;
@@ -131,6 +132,8 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Start containers with limits, and measure what they really get
     Selftest(selftest::SelftestArgs),
+    /// Load archives of images into the daemon, each once
+    Preload(preload::PreloadArgs),
     /// Write a folder into one archive that knows whether it is whole
     Backup(backup::BackupArgs),
     /// Put such an archive back: all of it or nothing
@@ -245,6 +248,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Clean(arguments) => clean::run(&arguments, environment, voice),
         Command::Stats(arguments) => stats::run(arguments, environment, voice),
         Command::Selftest(arguments) => selftest::run(&arguments, voice),
+        Command::Preload(arguments) => preload::run(&arguments, environment, config, voice),
         Command::Backup(arguments) => backup::run(&arguments, environment, voice),
         Command::Restore(arguments) => restore::run(&arguments, environment, voice),
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),

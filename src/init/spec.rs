@@ -206,6 +206,8 @@ pub enum Occasion {
     Due(Box<dyn FnMut() -> Option<Duration>>),
     /// Each time one of these services has come back after a death that nobody asked for.
     Return(Vec<String>),
+    /// Once: when this service is ready for the first time.
+    First(String),
 }
 
 /// Work that comes up while the services run, done by a process of its own: the renewal of certificates, a look at what a

@@ -212,6 +212,13 @@ pub const KEYS: &[Key] = &[
         "AppArmor profiles of nested containers: off (as the official image), auto (where one can be loaded for trial) or on",
         |value| one_of(value, &ApparmorWish::NAMES),
     ),
+    key(
+        "preload.path",
+        "DINDCTL_PRELOAD",
+        "/preload",
+        "folder of image archives that are loaded once the daemon is ready, each once; empty for none",
+        absolute_or_empty,
+    ),
     key("exec.memory", "DINDCTL_EXEC_MEMORY", "512m", "memory and swap together of a sandbox", any),
     key("exec.cpus", "DINDCTL_EXEC_CPUS", "1", "CPUs of a sandbox", any),
     key("exec.pids_limit", "DINDCTL_EXEC_PIDS_LIMIT", "128", "processes and threads of a sandbox", any),

@@ -9,6 +9,7 @@ mod files;
 mod leavings;
 mod missed;
 mod oom;
+mod preload;
 mod renewal;
 mod rootless;
 mod services;
@@ -203,6 +204,7 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let reload = files::reload_hook(arguments.clone(), decided, data_root.clone(), merged_path);
     let kept = (!merged.live_restore).then_some("live-restore is off, and a restart would end nested containers");
     let mut upkeep: Vec<Upkeep> = tls.clone().map(|wishes| renewal::upkeep(launch, wishes, kept)).into_iter().collect();
+    upkeep.extend(preload::upkeep(launch, &listen));
     upkeep.extend(leavings::upkeep(launch, &listen));
     if ours {
         upkeep.extend(missed::upkeep(launch, &listen, kept.is_none()));

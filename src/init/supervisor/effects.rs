@@ -84,9 +84,8 @@ impl Supervisor {
             }
             self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
         }
-        if self.units.get(index).is_some_and(|unit| unit.machine.restarts() > 0) {
-            self.returned(name);
-        }
+        let again = self.units.get(index).is_some_and(|unit| unit.machine.restarts() > 0);
+        self.has_come(name, again);
     }
 
     /// From here on there is little to do: what only the start needed need not stay in memory.

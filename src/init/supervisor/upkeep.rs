@@ -22,12 +22,14 @@ pub struct Due {
     /// `None`: when its occasion comes.
     next: Option<Duration>,
     process: Option<i32>,
+    /// Whether its process was started, ever.
+    begun: bool,
 }
 
 impl Due {
     /// Asks for the first time at `now`.
     pub fn new(work: Upkeep, now: Duration) -> Self {
-        let mut due = Self { work, next: None, process: None };
+        let mut due = Self { work, next: None, process: None, begun: false };
         due.look_again(now, Duration::ZERO);
         due
     }
@@ -42,7 +44,7 @@ impl Due {
         self.next = match &mut self.work.occasion {
             Occasion::Due(due) => Some(now.saturating_add(due().unwrap_or(overdue))),
             // It may have come again while the process ran.
-            Occasion::Return(_) => self.next.filter(|_| self.process.is_some()),
+            Occasion::Return(_) | Occasion::First(_) => self.next.filter(|_| self.process.is_some()),
         };
     }
 
@@ -56,10 +58,23 @@ impl Due {
                 }
                 None => true,
             },
-            Occasion::Return(_) => {
+            Occasion::Return(_) | Occasion::First(_) => {
                 self.next = None;
                 true
             }
+        }
+    }
+
+    /// A service is ready; `again`: it was before, and died without being asked to.
+    fn ready(&mut self, service: &str, again: bool, now: Duration) {
+        let comes = match &self.work.occasion {
+            Occasion::Due(_) => false,
+            Occasion::Return(names) => again && names.iter().any(|name| name == service),
+            // It may have died before it was ready for the first time.
+            Occasion::First(name) => !self.begun && name == service,
+        };
+        if comes {
+            self.next = Some(now);
         }
     }
 
@@ -70,7 +85,7 @@ impl Due {
                 self.next = Some(now.saturating_add(AGAIN));
                 "; tried again in an hour"
             }
-            Occasion::Return(_) => "",
+            Occasion::Return(_) | Occasion::First(_) => "",
         }
     }
 }
@@ -85,6 +100,7 @@ impl Supervisor {
             if due.timer().is_none_or(|moment| moment > now) || !due.begins(now) {
                 continue;
             }
+            due.begun = true;
             match spawn(&due.work.spawn) {
                 Ok(pid) => due.process = Some(pid.as_raw()),
                 Err(error) => {
@@ -95,13 +111,11 @@ impl Supervisor {
         }
     }
 
-    /// A service is back that nobody had asked to go.
-    pub(super) fn returned(&mut self, service: &str) {
+    /// A service is ready; `again`: it is back, and nobody had asked it to go.
+    pub(super) fn has_come(&mut self, service: &str, again: bool) {
         let now = self.now();
         for due in &mut self.upkeep {
-            if matches!(&due.work.occasion, Occasion::Return(names) if names.iter().any(|name| name == service)) {
-                due.next = Some(now);
-            }
+            due.ready(service, again, now);
         }
     }
 
@@ -135,5 +149,44 @@ impl Supervisor {
         let Some(index) = self.units.iter().position(is) else { return };
         self.streams.info(&format!("{service} is started anew because of the {why}"));
         self.handle(index, Event::RenewRequested { signal: Signal::SIGTERM });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::spawn::Spawn;
+
+    fn due(occasion: Occasion) -> Due {
+        let work = Upkeep { name: "test", occasion, spawn: Spawn::default(), judge: Box::new(|_| Verdict::Done) };
+        Due::new(work, Duration::ZERO)
+    }
+
+    const NOW: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn what_comes_with_a_return_comes_with_each() {
+        let mut due = due(Occasion::Return(vec!["a".into(), "b".into()]));
+        for (service, again, want) in
+            [("a", false, None), ("c", true, None), ("a", true, Some(NOW)), ("b", true, Some(NOW))]
+        {
+            due.ready(service, again, NOW);
+            assert_eq!(due.timer(), want, "{service} {again}");
+            assert_eq!(due.timer().is_some_and(|_| due.begins(NOW)), want.is_some());
+            due.begun |= want.is_some();
+        }
+    }
+
+    #[test]
+    fn what_comes_first_comes_once() {
+        let mut due = due(Occasion::First("a".into()));
+        due.ready("b", false, NOW);
+        assert_eq!(due.timer(), None);
+        // It had died before it was ready.
+        due.ready("a", true, NOW);
+        assert!(due.timer() == Some(NOW) && due.begins(NOW));
+        due.begun = true;
+        due.ready("a", true, NOW);
+        assert_eq!(due.timer(), None);
     }
 }
