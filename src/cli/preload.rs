@@ -34,7 +34,7 @@ pub const BROKEN: u8 = 1;
 /// What was typed.
 #[derive(Debug, Args)]
 pub struct PreloadArgs {
-    /// Archives (docker save, or OCI layouts; plain, gzip or zstd), or folders of them [default: $DINDCTL_PRELOAD, /preload]
+    /// Archives (docker save, or OCI layouts; plain, gzip or zstd), or folders of them [default: `DINDCTL_PRELOAD`, /preload]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Load what was loaded before, too

@@ -56,6 +56,9 @@ pub struct Piece {
     pub link: Option<String>,
 }
 
+/// Hears of bytes as they are on the disk.
+pub type Raw<'a> = dyn FnMut(&[u8]) + 'a;
+
 /// Hears of a file and may read it.
 pub type Visit<'a> = dyn FnMut(&Piece, &mut dyn Read) -> Result<(), Broken> + 'a;
 
@@ -79,7 +82,7 @@ impl Source {
 
     /// Visits every file in the order of the archive. `raw` gets the bytes as they are on the disk, all of them after success (those of a folder
     /// are not what it is known by, and are not given).
-    pub fn each(&self, raw: &mut dyn FnMut(&[u8]), visit: &mut Visit<'_>) -> Result<(), Broken> {
+    pub fn each(&self, raw: &mut Raw<'_>, visit: &mut Visit<'_>) -> Result<(), Broken> {
         match self {
             Self::Folder(path) => folder(path, raw, visit),
             Self::Tar(..) => {
@@ -179,9 +182,8 @@ pub fn tar(from: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Broken> {
         let name = name(&entry.path_bytes())?;
         let size = entry.size();
         let link = match kind {
-            EntryType::Directory | EntryType::XGlobalHeader => None,
             EntryType::Symlink | EntryType::Link => Some(entry.link_name_bytes().unwrap_or_default().into_owned()),
-            EntryType::Regular | EntryType::Continuous => None,
+            EntryType::Regular | EntryType::Continuous | EntryType::Directory | EntryType::XGlobalHeader => None,
             _ => return Err(Broken::Document { name, why: format!("it is no file ({kind:?})") }),
         };
         left.set(size.saturating_add(BETWEEN));
@@ -209,8 +211,8 @@ fn name(bytes: &[u8]) -> Result<String, Broken> {
 }
 
 /// Visits the files of an OCI layout. `raw` gets its index, which pins everything else by digest.
-fn folder(path: &Path, raw: &mut dyn FnMut(&[u8]), visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let mut one = |name: &str, raw: Option<&mut dyn FnMut(&[u8])>| -> Result<(), Broken> {
+fn folder(path: &Path, raw: &mut Raw<'_>, visit: &mut Visit<'_>) -> Result<(), Broken> {
+    let mut one = |name: &str, raw: Option<&mut Raw<'_>>| -> Result<(), Broken> {
         let mut file = open(&path.join(name))?;
         let size = file.metadata().map_err(Broken::Read)?.len();
         if let Some(raw) = raw {

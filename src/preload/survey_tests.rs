@@ -74,10 +74,12 @@ fn said(bytes: &[u8]) -> String {
     read(folder.path(), bytes).map(|_| ()).unwrap_err().to_string()
 }
 
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn an_archive_is_recognised_by_its_content_and_goes_in_the_form_of_docker() {
     let folder = tempfile::tempdir().unwrap();
-    let packs: [(Compression, fn(&[u8]) -> Vec<u8>); 3] =
+    let packs: [(Compression, Pack); 3] =
         [(Compression::None, <[u8]>::to_vec), (Compression::Gzip, gzip), (Compression::Zstd, zstd)];
     for (files, want) in [(docker(), Format::DockerArchive), (layout(), Format::OciLayout)] {
         for (compression, packed) in packs {
