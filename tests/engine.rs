@@ -14,6 +14,8 @@ mod chaos;
 mod clean;
 #[path = "engine/codeserver.rs"]
 mod codeserver;
+#[path = "engine/compose.rs"]
+mod compose;
 #[path = "engine/daemon.rs"]
 mod daemon;
 #[path = "engine/detach.rs"]
@@ -104,17 +106,29 @@ fn main() {
         .chain(detach::CASES)
         .chain(clean::CASES)
         .chain(preload::CASES)
+        .chain(compose::CASES)
         .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));
-    let with_editor = codeserver::CASES.iter().map(|case| trial(case, &editor));
+    let with_editor = codeserver::CASES.iter().chain(compose::WITH_EDITOR).map(|case| trial(case, &editor));
     let buildx = missing.clone().or_else(clean::no_buildx);
     let with_root = with_root.chain(clean::WITH_BUILDX.iter().map(|case| trial(case, &buildx)));
     let wanted = missing.clone().or_else(backup::not_wanted);
     let with_root = with_root.chain(backup::BUSY.iter().map(|case| trial(case, &wanted)));
     let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));
     let with_rootless = rootless::CASES.iter().map(|case| trial(case, &rootless));
-    let with_workspace = workspace_image::CASES.iter().map(|case| trial(case, &workspace));
-    let trials = with_root.chain(with_rootless).chain(with_editor).chain(with_previous).chain(with_workspace);
+    let with_workspace =
+        workspace_image::CASES.iter().chain(compose::WITH_WORKSPACE).map(|case| trial(case, &workspace));
+    let no_image =
+        || Some("needs an image of Prometheus: DINDCTL_TEST_PROMETHEUS_IMAGE, or scripts/test --all".to_owned());
+    let prometheus =
+        missing.clone().or_else(|| compose::prometheus().map_or_else(no_image, |image| missing_image(&image)));
+    let with_prometheus = compose::WITH_PROMETHEUS.iter().map(|case| trial(case, &prometheus));
+    let trials = with_root
+        .chain(with_rootless)
+        .chain(with_editor)
+        .chain(with_previous)
+        .chain(with_workspace)
+        .chain(with_prometheus);
     run(&arguments, trials.collect()).exit();
 }

@@ -2,6 +2,8 @@
 
 #[path = "pure/chaos.rs"]
 mod chaos;
+#[path = "pure/compose.rs"]
+mod compose;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

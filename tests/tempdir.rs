@@ -17,6 +17,8 @@ mod fake_root;
 mod gathering;
 #[path = "tempdir/plans.rs"]
 mod plans;
+#[path = "tempdir/scripts.rs"]
+mod scripts;
 #[path = "tempdir/sockets.rs"]
 mod sockets;
 #[path = "tempdir/stats.rs"]

@@ -15,6 +15,20 @@ die() {
     exit 1
 }
 
+# help_asked ARGUMENT…: prints the first lines of the script and ends it where --help is among them.
+help_asked() {
+    local argument
+    for argument in "$@"; do
+        case $argument in
+            -h | --help)
+                sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"
+                exit 0
+                ;;
+            --) return ;;
+        esac
+    done
+}
+
 need_root() { [[ $(id -u) == 0 ]] || die "$1 needs root" "run it as root or with sudo -E"; }
 
 # need COMMAND:PACKAGE…: installs the packages of those commands which are missing, and only these.

@@ -3,20 +3,6 @@
 # What the scripts of a running stack share: which project it is and of which files it is made, from the labels that compose
 # gives its containers, so that nobody says again with which overlays it was started. Sourced after engine.sh.
 
-# help_asked ARGUMENT…: prints the first lines of the script and ends it where --help is among them.
-help_asked() {
-    local argument
-    for argument in "$@"; do
-        case $argument in
-            -h | --help)
-                sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"
-                exit 0
-                ;;
-            --) return ;;
-        esac
-    done
-}
-
 label() { printf '{{.Label "com.docker.compose.%s"}}' "$1"; }
 
 # engine_of_stack: the engine at hand, else the lab where that runs; nothing is started for this. 1 when there is none.
@@ -30,12 +16,13 @@ engine_of_stack() {
     fi
 }
 
-# projects: names of the projects that are made of this repository's compose file, also of those that are stopped.
+# projects: names of the projects that are made of this repository's compose files (`editor` has one of its own), also of those that are
+# stopped.
 projects() {
     local name files
     docker ps -a --filter label=com.docker.compose.project --format "$(label project)"$'\t'"$(label project.config_files)" |
         sort -u | while IFS=$'\t' read -r name files; do
-        if [[ ,$files, == *",$compose_file,"* ]]; then printf '%s\n' "$name"; fi
+        if [[ ,$files, == *",$compose_file,"* || ,$files, == *",$repo/compose/compose.editor.yaml,"* ]]; then printf '%s\n' "$name"; fi
     done | sort -u
 }
 
@@ -92,17 +79,19 @@ need_services() {
     done
 }
 
-# in_dind COMMAND…: in the dind service; with a terminal where there is one on both sides.
+# in_dind COMMAND…: in the service with the daemon, which is the editor where that stands alone; with a terminal where there is one on both
+# sides.
 in_dind() {
-    local terminal=(-T)
-    [[ $(docker ps -q --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.service=dind) ]] ||
-        die "the dind service of the stack $project does not run" "scripts/up starts it"
+    local service=dind terminal=(-T)
+    if [[ " ${services[*]} " != *" dind "* ]]; then service=code-server; fi
+    [[ $(docker ps -q --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service") ]] ||
+        die "the $service service of the stack $project does not run" "scripts/up starts it"
     if [[ -t 0 && -t 1 ]]; then terminal=(); fi
-    "${stack[@]}" exec "${terminal[@]}" dind "$@"
+    "${stack[@]}" exec "${terminal[@]}" "$service" "$@"
 }
 
-# wait_healthy SERVICE…: until each container runs and none with a health check says otherwise.
-wait_healthy() {
+# wait_services SERVICE…: until each container runs and none with a health check says otherwise.
+wait_services() {
     local service container state end=$((SECONDS + ${DINDCTL_WAIT:-90}))
     for service in "$@"; do
         for container in $(containers "$service"); do
