@@ -82,3 +82,20 @@ start_time() {
     read -ra fields <<<"${stat##*) }"
     printf '%s\n' "${fields[19]}"
 }
+
+# edit_distance A B: insertions, deletions and replacements of letters that make one into the other (Levenshtein).
+edit_distance() {
+    local a=$1 b=$2 row=() i j above corner change
+    for ((j = 0; j <= ${#b}; j++)); do row[j]=$j; done
+    for ((i = 1; i <= ${#a}; i++)); do
+        corner=${row[0]} row[0]=$i
+        for ((j = 1; j <= ${#b}; j++)); do
+            above=${row[j]} change=$corner
+            if [[ ${a:i-1:1} != "${b:j-1:1}" ]]; then ((change += 1)); fi
+            corner=$above row[j]=$change
+            if ((above + 1 < row[j])); then row[j]=$((above + 1)); fi
+            if ((row[j - 1] + 1 < row[j])); then row[j]=$((row[j - 1] + 1)); fi
+        done
+    done
+    printf '%s\n' "${row[${#b}]}"
+}

@@ -46,23 +46,6 @@ unknown_image() {
     die "unknown image \"$name\"" "${nearest}one of: ${image_names[*]}; all makes every one"
 }
 
-# edit_distance A B: insertions, deletions and replacements of letters that make one into the other (Levenshtein).
-edit_distance() {
-    local a=$1 b=$2 row=() i j above corner change
-    for ((j = 0; j <= ${#b}; j++)); do row[j]=$j; done
-    for ((i = 1; i <= ${#a}; i++)); do
-        corner=${row[0]} row[0]=$i
-        for ((j = 1; j <= ${#b}; j++)); do
-            above=${row[j]} change=$corner
-            if [[ ${a:i-1:1} != "${b:j-1:1}" ]]; then ((change += 1)); fi
-            corner=$above row[j]=$change
-            if ((above + 1 < row[j])); then row[j]=$((above + 1)); fi
-            if ((row[j - 1] + 1 < row[j])); then row[j]=$((row[j - 1] + 1)); fi
-        done
-    done
-    printf '%s\n' "${row[${#b}]}"
-}
-
 # reference NAME TAG ARCH: what it is called. TAG is empty (the usual name), a tag, or a whole reference; a foreign
 # architecture is part of the tag, because an engine keeps one architecture for each tag.
 reference() {

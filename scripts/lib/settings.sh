@@ -110,25 +110,6 @@ unknown_setting() {
     die "$2: there is no variable $wrong" "${nearest:+did you mean $nearest? }compose/.env.example lists all of them"
 }
 
-if ! declare -F edit_distance >/dev/null; then
-    # edit_distance A B: letters to add, remove or replace to make one into the other (Levenshtein).
-    edit_distance() {
-        local a=$1 b=$2 i j diagonal next cost=()
-        for ((j = 0; j <= ${#b}; j++)); do cost[j]=$j; done
-        for ((i = 0; i < ${#a}; i++)); do
-            diagonal=${cost[0]} cost[0]=$((i + 1))
-            for ((j = 0; j < ${#b}; j++)); do
-                next=$diagonal diagonal=${cost[j + 1]}
-                if [[ ${a:i:1} != "${b:j:1}" ]]; then next=$((next + 1)); fi
-                if ((diagonal + 1 < next)); then next=$((diagonal + 1)); fi
-                if ((cost[j] + 1 < next)); then next=$((cost[j] + 1)); fi
-                cost[j + 1]=$next
-            done
-        done
-        printf '%s\n' "${cost[${#b}]}"
-    }
-fi
-
 # check_setting NAME: its value against its kind. The profile's own values are the repository's.
 check_setting() {
     local name=$1 value=${setting_value[$1]} kind=${setting_kind[$1]} allowed=''

@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -274,20 +274,29 @@ fn dev_has_a_workspace_and_a_port() -> Result<(), Failed> {
 
 /// Grafana is not started here; its provisioning is looked at in the pure ring.
 fn prometheus_asks_whom_it_is_told_to() -> Result<(), Failed> {
-    let targets = |stack: &Stack| -> Result<Vec<String>, Failed> {
-        let ask = "curl -fsS http://127.0.0.1:9090/api/v1/targets?state=active";
-        let answer: serde_json::Value = serde_json::from_str(&stack.sh("prometheus", ask).ok())?;
-        let all = answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
-        let mut all: Vec<String> = all.iter().map(|target| target["labels"]["instance"].to_string()).collect();
-        all.sort();
-        Ok(all)
-    };
     let mut stack = Stack::new(&["monitoring"]);
     stack.up(&["prometheus"]);
     stack.sh("prometheus", "promtool check config /etc/prometheus/prometheus.yml").ok();
-    assert_eq!(targets(&stack)?, ["\"127.0.0.1:9090\""]);
+    assert_targets(&stack, &["127.0.0.1:9090"]);
     stack.environment.push(("DINDCTL_METRICS_TARGETS", "dind:8000,other:8000".into()));
     stack.up(&["prometheus"]);
-    assert_eq!(targets(&stack)?, ["\"127.0.0.1:9090\"", "\"dind:8000\"", "\"other:8000\""]);
+    assert_targets(&stack, &["127.0.0.1:9090", "dind:8000", "other:8000"]);
     Ok(())
+}
+
+/// It finds them some seconds after its start.
+fn assert_targets(stack: &Stack, want: &[&str]) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = stack.sh("prometheus", "curl -fsS 'http://127.0.0.1:9090/api/v1/targets?state=active'").ok();
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let active = answer["data"]["activeTargets"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut found: Vec<&str> = active.iter().filter_map(|target| target["labels"]["instance"].as_str()).collect();
+        found.sort_unstable();
+        if found == want {
+            return;
+        }
+        assert!(Instant::now() < end, "{found:?} and not {want:?}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
