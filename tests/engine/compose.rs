@@ -1,6 +1,6 @@
 //! The compose files with real images: every combination is read, and every overlay is started once.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -216,6 +216,12 @@ fn the_daemon_alone_is_healthy_and_scripts_find_it() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A line of bash in the engine's own network, which need not be ours.
+fn on_the_machine(options: &[&str], script: &str) -> Said {
+    let run = ["run", "--rm", "--network=host", "--entrypoint=bash"];
+    docker(&[&run[..], options, &[&image(), "-c", script]].concat())
+}
+
 /// What a stranger of the network gets from the daemon without a certificate.
 fn assert_mutual_tls(stack: &Stack, client: &str) {
     stack.sh(client, "docker info").ok();
@@ -231,7 +237,8 @@ fn the_editor_of_production_is_a_client_with_tls() -> Result<(), Failed> {
     assert_mutual_tls(&stack, "code-server");
     let page = stack.sh("code-server", "curl -fsS http://127.0.0.1:8080/login").ok();
     assert!(page.contains("password"), "{page}");
-    TcpStream::connect(("127.0.0.1", stack.value("DINDCTL_EDITOR_PORT").parse::<u16>()?))?;
+    let port = stack.value("DINDCTL_EDITOR_PORT");
+    on_the_machine(&[], &format!("exec 3<>/dev/tcp/127.0.0.1/{port}")).ok();
     Ok(())
 }
 
@@ -264,10 +271,10 @@ fn dev_has_a_workspace_and_a_port() -> Result<(), Failed> {
     // The port is for those who have the certificates.
     let certificates = stack.folder.join("certs");
     stack.compose(&["cp", "dind:/certs/client", certificates.to_str().ok_or("path")?]).ok();
-    let mut command = Command::new("docker");
-    command.env("DOCKER_HOST", format!("tcp://127.0.0.1:{}", stack.value("DINDCTL_DEV_PORT")));
-    command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", &certificates).arg("info");
-    stack.run(command).ok();
+    let host = format!("DOCKER_HOST=tcp://127.0.0.1:{}", stack.value("DINDCTL_DEV_PORT"));
+    let mounted = format!("{}:/certs:ro", certificates.display());
+    let options = ["-e", &host, "-e", "DOCKER_TLS_VERIFY=1", "-e", "DOCKER_CERT_PATH=/certs", "-v", &mounted];
+    on_the_machine(&options, "docker info").ok();
     assert!(stack.compose(&["logs", "dind"]).out.contains("debug"), "dind says no debug lines");
     Ok(())
 }
