@@ -4,6 +4,8 @@
 mod chaos;
 #[path = "pure/compose.rs"]
 mod compose;
+#[path = "pure/kubernetes.rs"]
+mod kubernetes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
