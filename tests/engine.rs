@@ -30,6 +30,8 @@ mod egress;
 mod exec;
 #[path = "engine/firewall.rs"]
 mod firewall;
+#[path = "engine/kubernetes.rs"]
+mod kubernetes;
 #[path = "engine/load.rs"]
 mod load;
 #[path = "engine/preload.rs"]
@@ -107,6 +109,7 @@ fn main() {
         .chain(clean::CASES)
         .chain(preload::CASES)
         .chain(compose::CASES)
+        .chain(kubernetes::CASES)
         .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));

@@ -16,8 +16,10 @@ fn text(path: &str) -> String {
 /// Every compose file with its text.
 fn files() -> BTreeMap<String, String> {
     let names = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let all: BTreeMap<String, String> =
-        names.filter(|name| name.ends_with(".yaml")).map(|name| (name.clone(), text(&name))).collect();
+    let all: BTreeMap<String, String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "yaml"))
+        .map(|name| (name.clone(), text(&name)))
+        .collect();
     assert!(all.len() >= 6, "{:?}", all.keys());
     all
 }
