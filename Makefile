@@ -1,7 +1,7 @@
 # Short names for the scripts; the scripts are what is documented (`scripts/NAME --help`), and what takes arguments is called itself.
 .DEFAULT_GOAL := help
 .PHONY: help build images test lab bench dind-up dind-down dind-test dind-stats dind-clean restart rebuild stats clean backup restore \
-	logs scan
+	logs scan diagnostics
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-13s %s\n' "$$name" "$$what"; done
@@ -39,3 +39,5 @@ logs: ## what the services have written (SERVICE=)
 	scripts/logs $(SERVICE)
 scan: ## known holes in the images, with Trivy
 	scripts/scan
+diagnostics: ## facts, states and log lines as one archive without secrets (FILE=)
+	scripts/diagnostics $(if $(FILE),'$(FILE)')

@@ -20,6 +20,8 @@ mod compose;
 mod daemon;
 #[path = "engine/detach.rs"]
 mod detach;
+#[path = "engine/diagnostics.rs"]
+mod diagnostics;
 #[path = "engine/docker.rs"]
 mod docker;
 #[path = "engine/doctor.rs"]
@@ -110,6 +112,7 @@ fn main() {
         .chain(preload::CASES)
         .chain(compose::CASES)
         .chain(kubernetes::CASES)
+        .chain(diagnostics::CASES)
         .chain(stats::CASES)
         .chain(chaos::CASES)
         .map(|case| trial(case, &missing));

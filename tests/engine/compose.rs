@@ -47,15 +47,17 @@ fn free_port() -> String {
 }
 
 /// A stack with names, networks and ports of its own, which goes with the test.
-struct Stack {
+pub struct Stack {
     overlays: Vec<String>,
-    environment: Vec<(&'static str, String)>,
+    /// A compose file of the test's own, behind all others.
+    pub further: Option<PathBuf>,
+    pub environment: Vec<(&'static str, String)>,
     /// Where its secrets are: in the checkout, which the engine sees.
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Stack {
-    fn new(overlays: &[&str]) -> Self {
+    pub fn new(overlays: &[&str]) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let project = fresh_name("compose").replace('.', "-");
         let folder = repo().join("target").join(&project);
@@ -80,7 +82,12 @@ impl Stack {
             ("DINDCTL_PROMETHEUS_IMAGE", prometheus()),
         ];
         environment.extend(images.into_iter().filter_map(|(name, image)| Some((name, image?))));
-        Self { overlays: overlays.iter().map(|overlay| (*overlay).to_owned()).collect(), environment, folder }
+        Self {
+            overlays: overlays.iter().map(|overlay| (*overlay).to_owned()).collect(),
+            further: None,
+            environment,
+            folder,
+        }
     }
 
     fn value(&self, name: &str) -> &str {
@@ -92,7 +99,7 @@ impl Stack {
         command.output().expect("command").into()
     }
 
-    fn compose(&self, arguments: &[&str]) -> Said {
+    pub fn compose(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new("docker");
         command.arg("compose");
         let alone = self.overlays == ["editor"];
@@ -102,11 +109,14 @@ impl Stack {
         for overlay in &self.overlays {
             command.arg("-f").arg(repo().join(format!("compose/compose.{overlay}.yaml")));
         }
+        if let Some(further) = &self.further {
+            command.arg("-f").arg(further);
+        }
         command.args(arguments);
         self.run(command)
     }
 
-    fn script(&self, name: &str, arguments: &[&str]) -> Said {
+    pub fn script(&self, name: &str, arguments: &[&str]) -> Said {
         let mut command = Command::new(repo().join("scripts").join(name));
         command.args(arguments);
         self.run(command)
@@ -114,7 +124,7 @@ impl Stack {
 
     /// Until all are healthy; of these services where some are named.
     #[track_caller]
-    fn up(&self, services: &[&str]) {
+    pub fn up(&self, services: &[&str]) {
         let begun = Instant::now();
         let said = self.compose(&[&["up", "-d", "--no-build", "--wait", "--wait-timeout", "120"], services].concat());
         let logs = || self.compose(&["logs", "--tail", "40"]).out;
@@ -123,7 +133,7 @@ impl Stack {
     }
 
     /// In the shell of a service.
-    fn sh(&self, service: &str, script: &str) -> Said {
+    pub fn sh(&self, service: &str, script: &str) -> Said {
         self.compose(&["exec", "-T", service, "sh", "-c", script])
     }
 }

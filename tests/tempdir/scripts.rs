@@ -170,7 +170,9 @@ fn without_an_engine_the_scripts_of_a_stack_start_none() {
 #[test]
 fn help_is_there_and_needs_nothing() {
     let desk = Desk::new();
-    for script in ["up", "down", "restart", "rebuild", "stats", "clean", "logs", "scan", "backup", "restore"] {
+    for script in
+        ["up", "down", "restart", "rebuild", "stats", "clean", "logs", "scan", "diagnostics", "backup", "restore"]
+    {
         let said = desk.run(script, &["--help"], &[]);
         assert!(
             said.code == Some(0) && said.out.contains(&format!("scripts/{script}")),
@@ -180,4 +182,64 @@ fn help_is_there_and_needs_nothing() {
         );
     }
     assert!(!desk.at("called").exists());
+}
+
+/// Through the filter of scripts/diagnostics.
+fn redacted(text: &str, masks: &str) -> String {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("masks"), masks).unwrap();
+    let script = format!(". {}/scripts/lib/redact.sh && redact masks", env!("CARGO_MANIFEST_DIR"));
+    let mut child = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn no_secret_comes_through_the_filter_and_facts_do() {
+    let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let key = "-----BEGIN EC PRIVATE KEY-----\nPLANTED\nPLANTED\n-----END EC PRIVATE KEY-----\nafter the key\n";
+    for text in [
+        "level=info msg=\"password=PLANTED next\"",
+        "token: PLANTED, then",
+        "\"client_secret\": \"PLANTED with words\", \"other\": 1",
+        "MY_API_KEY='PLANTED and more' x",
+        "Authorization: Bearer PLANTED",
+        "sent X-Registry-Auth: PLANTED\"",
+        "a Bearer PLANTED-PLANTED.PLANTED",
+        "https://bob:PLANTED@registry.example/v2/",
+        "HTTP_PROXY=http://PLANTED@proxy:3128",
+        "docker login --password PLANTED -u bob",
+        "eyJPLANTEDPLANTED.eyJPLANTEDPLANTED.PLANTED",
+        "GITHUB=ghp_PLANTEDabcdefghijklmnopqrst",
+        key,
+        "{\"k\":\"-----BEGIN PRIVATE KEY-----\\nPLANTED\\n-----END PRIVATE KEY-----\\n\"}",
+        "{\"k\":\"-----BEGIN RSA PRIVATE KEY-----\\nPLANTED",
+        "it says PLANTED-MASK-1 and PLANTED-MASK",
+    ] {
+        let said = redacted(&format!("before {id}\n{text}\n"), "PLANTED-MASK\nPLANTED-MASK-1\nab\n");
+        assert!(!said.contains("PLANTED") && said.contains("left out"), "{text:?} became {said:?}");
+        assert!(said.starts_with(&format!("before {id}\n")), "{said:?}");
+    }
+    assert!(redacted(key, "").ends_with("\nafter the key\n"));
+    // One without an end takes no more than the longest key has.
+    let open = format!("-----BEGIN RSA PRIVATE KEY-----\n{}after\n", "PLANTED\n".repeat(61));
+    assert_eq!(redacted(&open, ""), "(a private key was left out)\nafter\n");
+    for fact in [
+        "tls.key ecdsa default",
+        "tokens unlimited",
+        &format!("sha256:{id}"),
+        "unix:///var/run/docker.sock,tcp://0.0.0.0:2376",
+        "ab abc",
+    ] {
+        assert_eq!(redacted(&format!("{fact}\n"), "ab\n"), format!("{fact}\n"));
+    }
 }
