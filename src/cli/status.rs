@@ -18,6 +18,8 @@ use crate::init::state::{LifeState, Phase, ServiceState, Status};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer, bytes.
 const LONGEST: u64 = 1 << 20;
+/// The service that is no daemon.
+const COMMAND: &str = "command";
 /// Exit code when there is nobody to ask.
 const NOBODY: u8 = 1;
 
@@ -77,9 +79,12 @@ fn ask(path: &Path) -> io::Result<String> {
 fn text(status: &Status) -> String {
     let Status { uptime_ms, orphans, supervisor, .. } = status;
     let going = if supervisor.stopping { "stopping after" } else { "running for" };
-    let ready = supervisor
-        .ready_ms
-        .map_or_else(|| "not ready yet".to_owned(), |ready| format!("first ready after {ready:.0} ms"));
+    let daemon = supervisor.services.iter().any(|service| service.name != COMMAND);
+    let ready = match supervisor.ready_ms {
+        Some(ready) => format!("first ready after {ready:.0} ms"),
+        None if daemon => "not ready yet".to_owned(),
+        None => "without a daemon of its own".to_owned(),
+    };
     let mut lines = vec![
         format!("dindctl {}, process {}, {going} {}; {ready}", supervisor.version, supervisor.pid, span(*uptime_ms)),
         format!(
@@ -212,6 +217,16 @@ last lives of dockerd:
   process 17, 3h 12m ago: ready after 308 ms, ended after 1m 59s: signal 9 (SIGKILL)
   process 42, 3h 10m ago: ready after 500 ms, runs";
         assert_eq!(text(&status()), want);
+    }
+
+    #[test]
+    fn where_there_is_no_daemon_nobody_waits_for_one() {
+        let mut status = status();
+        status.supervisor.ready_ms = None;
+        assert!(text(&status).contains("running for 3h 12m; not ready yet\n"));
+        status.supervisor.services.truncate(1);
+        status.supervisor.services[0].name = COMMAND.into();
+        assert!(text(&status).contains("running for 3h 12m; without a daemon of its own\n"));
     }
 
     #[test]
