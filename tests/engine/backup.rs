@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use super::docker::{Container, Said, docker, fresh_name};
+use super::docker::{Container, Said, Volume};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -21,23 +21,6 @@ pub const BUSY: &[(&str, Case)] =
 pub fn not_wanted() -> Option<String> {
     let reason = || "keeps every processor busy: DINDCTL_TEST_ALL=1, or scripts/test --all".to_owned();
     std::env::var_os("DINDCTL_TEST_ALL").is_none().then(reason)
-}
-
-/// A volume that goes away with the test.
-struct Volume(String);
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = docker(&["volume", "rm", "--force", &self.0]);
-    }
-}
-
-impl Volume {
-    fn create() -> Self {
-        let volume = Self(fresh_name("workspaces"));
-        docker(&["volume", "create", "--label=dindctl.test=1", &volume.0]).ok();
-        volume
-    }
 }
 
 /// A tree with everything: ids, devices, links, a sparse file, odd names, capabilities and access lists where there are tools.
@@ -66,7 +49,7 @@ fn stream(container: &Container, words: &[&str], input: Option<File>, output: Op
 fn a_volume_comes_back_as_it_was() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("w.tar.zst");
-    let volume = Volume::create();
+    let volume = Volume::new("workspaces");
     let dind = Container::dind("backup", &["--volume", &format!("{}:/workspaces", volume.0)]);
     dind.sh(TREE).ok();
     let before = dind.sh(FACTS).ok();
@@ -74,7 +57,7 @@ fn a_volume_comes_back_as_it_was() -> Result<(), Failed> {
     drop(dind);
     drop(volume);
 
-    let volume = Volume::create();
+    let volume = Volume::new("workspaces");
     let dind = Container::dind("restore", &["--volume", &format!("{}:/workspaces", volume.0)]);
     let restore = ["dindctl", "restore", "-", "-o", "json"];
     let answer = stream(&dind, &restore, Some(File::open(&archive)?), None).ok();
@@ -101,7 +84,7 @@ fn paused(dind: &Container, name: &str) -> bool {
 }
 
 fn a_nested_writer_is_held_still_and_goes_on() -> Result<(), Failed> {
-    let volume = Volume::create();
+    let volume = Volume::new("workspaces");
     let dind = Container::dind("pause", &["--volume", &format!("{}:/workspaces", volume.0)]);
     dind.load("debian:trixie-slim");
     let writer = "i=0; while :; do i=$((i+1)); echo $i >/w/counter; done";

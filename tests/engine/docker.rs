@@ -86,6 +86,23 @@ impl Drop for Volume {
     }
 }
 
+/// A network that goes with the test, named before the containers in it.
+pub struct Network(pub String);
+
+impl Network {
+    pub fn new(what: &str, options: &[&str]) -> Self {
+        let name = fresh_name(what);
+        docker(&[&["network", "create", "--label", "dindctl.test=1"], options, &[&name]].concat()).ok();
+        Self(name)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = docker(&["network", "rm", &self.0]);
+    }
+}
+
 /// A container that is removed with its volumes when the test ends.
 pub struct Container {
     pub name: String,

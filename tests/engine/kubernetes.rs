@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 
-use super::docker::{Container, Volume, docker, fresh_name, image};
+use super::docker::{Container, Network, Volume, docker, image};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -31,17 +31,8 @@ const SECRETS: &str = r#"
         for file in ca cert key; do ln -s "..data/$file.pem" "/secrets/$side/$file.pem"; done
     done"#;
 
-struct Network(String);
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _ = docker(&["network", "rm", &self.0]);
-    }
-}
-
 fn the_pool_takes_the_certificates_of_a_secret() -> Result<(), Failed> {
-    let network = Network(fresh_name("kubernetes"));
-    docker(&["network", "create", &network.0]).ok();
+    let network = Network::new("kubernetes", &[]);
     let volume = Volume::new("secrets");
     let mounted = format!("{}:/secrets", volume.0);
     docker(&["run", "--rm", "-v", &mounted, "--entrypoint", "sh", &image(), "-c", SECRETS]).ok();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::docker::{Container, docker, fresh_name, image};
+use super::docker::{Container, Network, docker, fresh_name, image};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -20,24 +20,6 @@ pub const CASES: &[(&str, Case)] = &[
 ];
 
 const IMAGE: &str = "debian:trixie-slim";
-
-/// A network that goes with the test.
-struct Network(String);
-
-impl Network {
-    fn new(options: &[&str]) -> Self {
-        let name = fresh_name("net");
-        let create = ["network", "create", "--label", "dindctl.test=1"];
-        docker(&[&create[..], options, &[name.as_str()]].concat()).ok();
-        Self(name)
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _ = docker(&["network", "rm", &self.0]);
-    }
-}
 
 fn registries_and_name_servers_reach_the_daemon() -> Result<(), Failed> {
     let dind = Container::dind(
@@ -69,7 +51,7 @@ fn registries_and_name_servers_reach_the_daemon() -> Result<(), Failed> {
 }
 
 fn nested_networks_fit_the_way_out() -> Result<(), Failed> {
-    let network = Network::new(&["--opt", "com.docker.network.driver.mtu=1400"]);
+    let network = Network::new("net", &["--opt", "com.docker.network.driver.mtu=1400"]);
     let dind = Container::dind("settings", &["--network", &network.0]);
     dind.load(IMAGE);
     dind.exec(&["docker", "network", "create", "own"]).ok();

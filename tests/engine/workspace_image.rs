@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use super::docker::{Container, docker, fresh_name};
+use super::docker::{Container, Network, Volume, docker};
 
 type Case = fn() -> Result<(), Failed>;
 
@@ -49,15 +49,6 @@ fn shell(container: &Container, script: &str) -> String {
     let said = docker(&["exec", "--user=coder", "--workdir=/home/coder", &container.name, "bash", "-ic", script]);
     assert_eq!(said.code, 0, "{said:?}\n{}", container.logs());
     said.out.trim().to_owned()
-}
-
-/// A volume that goes with the test.
-struct Volume(String);
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        docker(&["volume", "rm", "--force", &self.0]);
-    }
 }
 
 fn dindctl_is_init_and_the_command_is_the_users() -> Result<(), Failed> {
@@ -116,13 +107,12 @@ fn every_tool_answers() -> Result<(), Failed> {
 }
 
 fn few_rights_and_a_read_only_root_are_enough() -> Result<(), Failed> {
-    let volume = fresh_name("project");
-    let _volume = Volume(volume.clone());
-    let mount = format!("{volume}:/workspace");
+    let volume = Volume::new("project");
+    let mount = format!("{}:/workspace", volume.0);
     // A home on memory belongs to root at first; one on a volume has the image's owner and mode.
     let foreign = "mkdir /v/theirs && cd /v/theirs && git init -q && chown -R 4321:4321 . && chown 1000:1000 /v";
     let image = image().expect("the image");
-    docker(&["run", "--rm", "--volume", &format!("{volume}:/v"), "--entrypoint=sh", &image, "-c", foreign]).ok();
+    docker(&["run", "--rm", "--volume", &format!("{}:/v", volume.0), "--entrypoint=sh", &image, "-c", foreign]).ok();
     let more = ["--read-only", "--tmpfs=/run", "--tmpfs=/tmp:exec", "--tmpfs=/home/coder", "--volume", &mount];
     let container = start("ws-rights", &[&FEW_RIGHTS[..], &more].concat());
     assert_eq!(container.logs(), "", "nothing to complain of");
@@ -139,9 +129,8 @@ fn few_rights_and_a_read_only_root_are_enough() -> Result<(), Failed> {
 }
 
 fn home_and_history_outlive_the_container() -> Result<(), Failed> {
-    let volume = fresh_name("ws-home");
-    let _volume = Volume(volume.clone());
-    let mount = format!("{volume}:/home/coder");
+    let volume = Volume::new("ws-home");
+    let mount = format!("{}:/home/coder", volume.0);
     let options = [&FEW_RIGHTS[..], &["--volume", &mount]].concat();
     let first = start("ws-home", &options);
     // What programs close to others stays usable for the next start, where root may not look into it.
@@ -181,10 +170,8 @@ fn a_user_from_outside_works() -> Result<(), Failed> {
 }
 
 fn the_client_reaches_a_dind_service() -> Result<(), Failed> {
-    let network = fresh_name("ws-net");
-    docker(&["network", "create", "--label=dindctl.test=1", &network]).ok();
-    let _network = Network(network.clone());
-    let on = format!("--network={network}");
+    let network = Network::new("ws-net", &[]);
+    let on = format!("--network={}", network.0);
     let dind = Container::dind("ws-dind", &[&on, "--network-alias=dind"]);
     let options = [&FEW_RIGHTS[..], &[&on, "--env=DOCKER_HOST=tcp://dind:2375"]].concat();
     let container = start("ws-client", &options);
@@ -197,13 +184,4 @@ fn the_client_reaches_a_dind_service() -> Result<(), Failed> {
     assert_eq!(shell(&container, compose), "mine");
     assert_eq!(dind.exec(&["docker", "image", "ls", "-q", "mine"]).ok().lines().count(), 1, "it is the service's");
     Ok(())
-}
-
-/// A network that goes with the test, after its containers.
-struct Network(String);
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        docker(&["network", "rm", &self.0]);
-    }
 }
