@@ -17,6 +17,7 @@ type Case = fn() -> Result<(), Failed>;
 pub const CASES: &[(&str, Case)] = &[
     ("compose::every_combination_is_read_without_a_word", every_combination_is_read_without_a_word),
     ("compose::the_daemon_alone_is_healthy_and_scripts_find_it", the_daemon_alone_is_healthy_and_scripts_find_it),
+    ("compose::a_rebuild_replaces_what_has_another_image", a_rebuild_replaces_what_has_another_image),
 ];
 
 /// Those with the image of code-server.
@@ -230,6 +231,50 @@ fn the_daemon_alone_is_healthy_and_scripts_find_it() -> Result<(), Failed> {
 fn on_the_machine(options: &[&str], script: &str) -> Said {
     let run = ["run", "--rm", "--network=host", "--entrypoint=bash"];
     docker(&[&run[..], options, &[&image(), "-c", script]].concat())
+}
+
+/// An image of ours that was made of something else than what is here now.
+struct Outdated(String);
+
+impl Outdated {
+    fn new() -> Self {
+        let name = format!("dindctl/dind:{}", fresh_name("outdated"));
+        let file = format!("FROM {}\nLABEL org.dindctl.inputs=other\n", image());
+        let mut command = Command::new("bash");
+        command.args(["-c", "printf '%s' \"$1\" | docker build -q -t \"$2\" -", "bash", &file, &name]);
+        Said::from(command.output().expect("bash")).ok();
+        Self(name)
+    }
+}
+
+impl Drop for Outdated {
+    fn drop(&mut self) {
+        let _ = docker(&["rmi", "--force", &self.0]);
+    }
+}
+
+fn a_rebuild_replaces_what_has_another_image() -> Result<(), Failed> {
+    let old = Outdated::new();
+    let mut stack = Stack::new(&[]);
+    stack.environment.retain(|(name, _)| *name != "DINDCTL_IMAGE");
+    stack.environment.push(("DINDCTL_IMAGE", old.0.clone()));
+    stack.up(&[]);
+    stack.sh("dind", "echo kept >$DIND_WORKSPACE_PATH/file").ok();
+    let container = || stack.compose(&["ps", "-q", "dind"]).ok();
+    let first = container();
+    let said = stack.script("rebuild", &[]);
+    assert!(said.code == 0 && said.err.contains("replaced in "), "{said:?}");
+    let second = container();
+    assert_ne!(first, second, "{said:?}");
+    assert_eq!(stack.sh("dind", "dindctl health >/dev/null && cat $DIND_WORKSPACE_PATH/file").ok(), "kept");
+    let said = stack.script("rebuild", &["dind"]);
+    assert!(said.code == 0 && said.err.contains("stayed as they are: dind"), "{said:?}");
+    assert_eq!(container(), second);
+    // Other settings are another script's to apply.
+    stack.environment.push(("DINDCTL_MEMORY", "3g".into()));
+    let said = stack.script("rebuild", &[]);
+    assert!(said.code == 1 && said.err.contains("the settings of dind are not those it was started with"), "{said:?}");
+    Ok(())
 }
 
 /// What a stranger of the network gets from the daemon without a certificate.
