@@ -130,11 +130,14 @@ fn main() {
     let prometheus =
         missing.clone().or_else(|| compose::prometheus().map_or_else(no_image, |image| missing_image(&image)));
     let with_prometheus = compose::WITH_PROMETHEUS.iter().map(|case| trial(case, &prometheus));
+    let everything = prometheus.clone().or_else(|| editor.clone()).or_else(|| workspace.clone());
+    let with_all = compose::WITH_ALL.iter().map(|case| trial(case, &everything));
     let trials = with_root
         .chain(with_rootless)
         .chain(with_editor)
         .chain(with_previous)
         .chain(with_workspace)
-        .chain(with_prometheus);
+        .chain(with_prometheus)
+        .chain(with_all);
     run(&arguments, trials.collect()).exit();
 }

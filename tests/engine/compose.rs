@@ -34,6 +34,9 @@ pub const WITH_WORKSPACE: &[(&str, Case)] =
 pub const WITH_PROMETHEUS: &[(&str, Case)] =
     &[("compose::prometheus_asks_whom_it_is_told_to", prometheus_asks_whom_it_is_told_to)];
 
+/// Those with all of them.
+pub const WITH_ALL: &[(&str, Case)] = &[("compose::every_combination_starts", every_combination_starts)];
+
 /// An image with `prometheus` as entry point and `promtool` in it.
 pub fn prometheus() -> Option<String> {
     std::env::var("DINDCTL_TEST_PROMETHEUS_IMAGE").ok().filter(|image| !image.is_empty())
@@ -146,14 +149,35 @@ impl Drop for Stack {
     }
 }
 
-fn every_combination_is_read_without_a_word() -> Result<(), Failed> {
+/// Every set of overlays that go together.
+fn combinations() -> Vec<Vec<&'static str>> {
     let names = ["code-server", "dev", "production", "monitoring"];
     let mut all: Vec<Vec<&str>> = (0_u8..16)
         .map(|bits| names.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, name)| *name).collect())
         .filter(|some: &Vec<&str>| !(some.contains(&"dev") && some.contains(&"production")))
         .collect();
     all.push(vec!["editor"]);
-    for overlays in &all {
+    all
+}
+
+/// One after the other; Grafana is not to be had here.
+fn every_combination_starts() -> Result<(), Failed> {
+    for overlays in combinations() {
+        let stack = Stack::new(&overlays);
+        let all = stack.compose(&["config", "--services"]).ok();
+        let services: Vec<&str> = all.lines().filter(|name| *name != "grafana").collect();
+        stack.up(&services);
+        let main = if overlays == ["editor"] { "code-server" } else { "dind" };
+        stack.sh(main, "dindctl health").ok();
+        for client in services.iter().filter(|name| ["code-server", "workspace"].contains(name)) {
+            stack.sh(client, "docker version").ok();
+        }
+    }
+    Ok(())
+}
+
+fn every_combination_is_read_without_a_word() -> Result<(), Failed> {
+    for overlays in &combinations() {
         let stack = Stack::new(overlays);
         for profile in ["low", "standard", "high"] {
             let file = repo().join(format!("compose/profiles/{profile}.env"));
