@@ -45,7 +45,7 @@ fn anew(
         images.iter().flat_map(|image| image.layers.iter().chain([&image.config])).map(String::as_str).collect();
     source.each(raw, &mut |piece, content| {
         // A name that comes twice is taken once.
-        if !wanted.remove(piece.name.as_str()) {
+        if piece.link.is_some() || !wanted.remove(piece.name.as_str()) {
             return Ok(());
         }
         if survey.files.get(&piece.name).is_none_or(|seen| seen.size != piece.size) {

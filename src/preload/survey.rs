@@ -120,8 +120,11 @@ fn look(piece: &Piece, content: &mut dyn Read, documents: &mut u64, found: &mut 
             found.documents.insert(piece.name.clone(), kept);
         }
     }
-    found.files.insert(piece.name.clone(), seen);
-    Ok(())
+    // Which of them counts would be a matter of taste.
+    match found.files.insert(piece.name.clone(), seen.clone()) {
+        Some(earlier) if earlier != seen => Err(Broken::document(&piece.name, "it comes twice, with another content")),
+        _ => Ok(()),
+    }
 }
 
 struct Digested {

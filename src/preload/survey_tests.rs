@@ -219,6 +219,23 @@ fn what_is_wrong_is_named() {
     assert_eq!(said(&tar(&files)), "manifest.json: it has more than 4194304 bytes");
 }
 
+#[test]
+fn a_name_that_comes_twice_means_one_content() {
+    let twice = |mut files: Vec<(String, Vec<u8>)>, name: &str| {
+        let (_, mut content) = files.iter().find(|(known, _)| known == name).unwrap().clone();
+        files.push((name.to_owned(), content.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path(), &tar(&files)).is_ok(), "{name}");
+        content.push(b' ');
+        files.push((name.to_owned(), content));
+        assert_eq!(said(&tar(&files)), format!("{name}: it comes twice, with another content"));
+    };
+    for name in ["index.json", "oci-layout"] {
+        twice(layout(), name);
+    }
+    twice(docker(), "manifest.json");
+}
+
 /// A header alone, with a sum that fits.
 fn header(kind: tar::EntryType, name: &str, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
