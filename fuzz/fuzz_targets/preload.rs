@@ -4,8 +4,9 @@
 use dindctl::preload::layout::Platform;
 use dindctl::preload::pack::pack;
 use dindctl::preload::source::Source;
-use dindctl::preload::survey::{images, survey};
+use dindctl::preload::survey::{hex, images, survey};
 use libfuzzer_sys::fuzz_target;
+use sha2::{Digest, Sha256};
 
 fn judge(path: &std::path::Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("disk");
@@ -17,16 +18,38 @@ fn judge(path: &std::path::Path, bytes: &[u8]) {
     }
 }
 
-/// Names and contents are cut out of the input, so that the fuzzer need not find sums of headers.
+/// Names and contents are cut out of the input, so that the fuzzer need not find sums of headers. Blobs are named for their content, a
+/// byte below 8 in a document stands for the descriptor of an earlier blob, and one from 8 to 15 for the name of its file.
 fn tar(mut bytes: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
+    let mut blobs: Vec<(String, usize)> = Vec::new();
     while let [name, size, rest @ ..] = bytes {
-        let names = ["manifest.json", "index.json", "a.json", "a/layer.tar", "blobs/sha256/00", "oci-layout"];
-        let (content, rest) = rest.split_at(rest.len().min(usize::from(*size) * 2));
+        let names = ["manifest.json", "index.json", "a.json", "a/layer.tar", "blob", "zstd", "oci-layout"];
+        let (text, rest) = rest.split_at(rest.len().min(usize::from(*size) * 2));
+        let mut content = Vec::new();
+        for byte in text {
+            match (byte, blobs.get(usize::from(byte % 8))) {
+                (0..8, Some((hex, size))) => {
+                    let kind = "application/vnd.oci.image.config.v1+json";
+                    let descriptor = format!(r#"{{"digest":"sha256:{hex}","size":{size},"mediaType":"{kind}"}}"#);
+                    content.extend(descriptor.into_bytes());
+                }
+                (8..16, Some((hex, _))) => content.extend(format!("blobs/sha256/{hex}").into_bytes()),
+                _ => content.push(*byte),
+            }
+        }
+        let mut name = names[usize::from(*name) % names.len()].to_owned();
+        if name == "zstd" {
+            content = zstd::encode_all(content.as_slice(), 1).expect("memory");
+        }
+        if name == "zstd" || name == "blob" {
+            let hex = hex(&Sha256::digest(&content));
+            name = format!("blobs/sha256/{hex}");
+            blobs.push((hex, content.len()));
+        }
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
-        let name = names[usize::from(*name) % names.len()];
-        archive.append_data(&mut header, name, content).expect("memory");
+        archive.append_data(&mut header, name, content.as_slice()).expect("memory");
         bytes = rest;
     }
     archive.into_inner().expect("memory")

@@ -28,6 +28,8 @@ use crate::preload::report::{Archive, Report, Status};
 
 /// How PID 1 calls it.
 pub const COMMAND: &str = "preload";
+/// The option it gives.
+pub const LINES: &str = "--lines";
 /// Exit code when an archive could not be loaded.
 pub const BROKEN: u8 = 1;
 
@@ -43,6 +45,12 @@ pub struct PreloadArgs {
     /// Archives that are loaded at the same time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     parallel: u8,
+    /// Address of the daemon, as in `DOCKER_HOST`, such as `unix:///run/docker.sock`
+    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Say lines at a terminal as well: it is the terminal of a whole container
+    #[arg(long, hide = true)]
+    lines: bool,
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
@@ -92,7 +100,10 @@ fn load(
         end(&Report::new(Vec::new()), arguments.output, voice);
         return Ok(0);
     }
-    let env = environment.texts();
+    let mut env = environment.texts();
+    if let Some(host) = &arguments.host {
+        env.insert("DOCKER_HOST".to_owned(), host.clone());
+    }
     let endpoint = endpoint::from_env(&env)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
@@ -100,7 +111,7 @@ fn load(
         let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
         let daemon = daemon::connect(endpoint, &env).await?;
         let ours = locality::shares_container(daemon.peer, Path::new("/proc"));
-        let teller = Arc::new(Teller::new(voice));
+        let teller = Arc::new(Teller::new(voice, arguments.lines));
         let loading = Arc::new(Loading::new(daemon.docker, ours, arguments.again, teller).await?);
         let one = |candidate| {
             let loading = Arc::clone(&loading);
@@ -165,8 +176,8 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(voice: Voice) -> Self {
-        let bars = io::stderr().is_terminal().then(|| (MultiProgress::new(), Mutex::default()));
+    fn new(voice: Voice, lines: bool) -> Self {
+        let bars = (!lines && io::stderr().is_terminal()).then(|| (MultiProgress::new(), Mutex::default()));
         Self { voice, bars }
     }
 

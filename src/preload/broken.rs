@@ -10,7 +10,7 @@ pub enum Broken {
     Empty,
     #[error("it is no archive")]
     Foreign,
-    #[error("it is no archive of images: it has neither manifest.json nor index.json")]
+    #[error("it is no archive of images: it has neither manifest.json nor index.json with oci-layout")]
     NoImages,
     #[error("it cannot be read")]
     Read(#[source] io::Error),

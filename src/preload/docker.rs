@@ -39,17 +39,19 @@ fn image(survey: &Survey, entry: Entry) -> Result<Image, Broken> {
     if stated.is_some_and(|stated| stated != sha256) {
         return Err(Broken::Digest { name: config, found: sha256 });
     }
-    if let Some(missing) = layers.iter().find(|layer| !is_there(survey, layer)) {
-        return Err(Broken::Missing(missing.clone()));
-    }
+    let file = |layer: &String| file(survey, layer).ok_or_else(|| Broken::Missing(layer.clone()));
+    let layers = layers.iter().map(file).collect::<Result<_, _>>()?;
     let id = format!("sha256:{sha256}");
     Ok(Image { id, manifest: None, names: repo_tags.unwrap_or_default(), config, layers })
 }
 
-/// Layers that images share were links to the first until 24.
-fn is_there(survey: &Survey, name: &str) -> bool {
-    survey.files.contains_key(name)
-        || survey.links.get(name).is_some_and(|link| survey.files.contains_key(&beside(name, link)))
+/// The file of a layer that is there. Layers that images share were links to the first until 24.
+fn file(survey: &Survey, name: &str) -> Option<String> {
+    let file = match survey.links.get(name) {
+        Some(link) => beside(name, link),
+        None => name.to_owned(),
+    };
+    survey.files.contains_key(&file).then_some(file)
 }
 
 /// The file that a relative link at `name` leads to.
@@ -77,12 +79,12 @@ mod tests {
         let mut survey = Survey::default();
         for (name, text) in [(MANIFEST, manifest), (&*format!("{SHA}.json"), "{}"), ("wrong.json", "x")] {
             let sha256 = Some(SHA.to_owned());
-            survey.files.insert(name.to_owned(), Seen { size: text.len() as u64, sha256 });
+            survey.files.insert(name.to_owned(), Seen { size: text.len() as u64, sha256, zstd: None });
             if text != "x" {
                 survey.documents.insert(name.to_owned(), text.into());
             }
         }
-        survey.files.insert("a/layer.tar".into(), Seen { size: 9, sha256: None });
+        survey.files.insert("a/layer.tar".into(), Seen { size: 9, sha256: None, zstd: None });
         survey.links.insert("b/layer.tar".into(), "../a/layer.tar".into());
         survey.links.insert("c/layer.tar".into(), "../nosuch/layer.tar".into());
         survey
@@ -100,6 +102,7 @@ mod tests {
         let config = format!("{SHA}.json");
         let found = entry(&config, "b/layer.tar").unwrap();
         assert_eq!((&*found[0].id, &*found[0].names), (&*format!("sha256:{SHA}"), &["a:1".to_owned()][..]));
+        assert_eq!(found[0].layers, ["a/layer.tar", "a/layer.tar"]);
         for (config, layer, want) in [
             (&*config, "c/layer.tar", "c/layer.tar is missing"),
             (&config, "d", "d is missing"),

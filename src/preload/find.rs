@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::layout::INDEX;
+use super::layout::{INDEX, MARK};
 
 /// One archive, by the name it was found under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub fn candidates(path: &Path) -> io::Result<Vec<Candidate>> {
     Ok(found)
 }
 
+/// Both files make a layout: an `index.json` alone is in many a folder.
 fn is_layout(folder: &Path) -> bool {
-    folder.join(INDEX).is_file()
+    [INDEX, MARK].iter().all(|name| folder.join(name).is_file())
 }
 
 #[cfg(test)]
@@ -53,10 +54,12 @@ mod tests {
         for name in ["b.tar", "a.tar.gz", ".part"] {
             fs::write(at(name), "x").unwrap();
         }
-        for name in ["layout", "folder", ".data"] {
+        for name in ["layout", "folder", "pages", ".data"] {
             fs::create_dir(at(name)).unwrap();
         }
-        fs::write(at("layout/index.json"), "{}").unwrap();
+        for name in ["layout/index.json", "layout/oci-layout", "pages/index.json"] {
+            fs::write(at(name), "{}").unwrap();
+        }
         fs::write(at("folder/c.tar"), "x").unwrap();
         std::os::unix::fs::symlink("nowhere", at("lost.tar")).unwrap();
         let found = |path: &Path| candidates(path).unwrap();

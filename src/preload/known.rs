@@ -48,6 +48,9 @@ impl Place {
 pub struct Entry {
     /// SHA-256 of its content.
     pub sha256: String,
+    /// Storage driver of the daemon that has it: another one has images of its own.
+    #[serde(default)]
+    pub driver: String,
     /// Where it was seen last.
     pub place: Place,
     /// The name it had, for people.
@@ -66,15 +69,18 @@ struct Document {
 #[derive(Debug, Default)]
 pub struct Known {
     path: Option<PathBuf>,
+    driver: String,
     archives: Vec<Entry>,
 }
 
 impl Known {
-    /// Reads what there is. The second says what is wrong with it; then nothing is known, and images that the daemon has are found anyway.
-    pub fn read(data_root: Option<&Path>) -> (Self, Option<String>) {
-        let Some(path) = data_root.map(|root| root.join(FILE)) else { return (Self::default(), None) };
+    /// Reads what there is; what another storage `driver` was given does not count. The second says what is wrong with it; then nothing is known, and images that the daemon has are found anyway.
+    pub fn read(data_root: Option<&Path>, driver: String) -> (Self, Option<String>) {
+        let Some(path) = data_root.map(|root| root.join(FILE)) else {
+            return (Self { driver, ..Self::default() }, None);
+        };
         let read = read(&path);
-        let known = |archives| Self { path: Some(path.clone()), archives };
+        let known = |archives| Self { path: Some(path.clone()), driver, archives };
         match read {
             Ok(archives) => (known(archives), None),
             Err(why) => (known(Vec::new()), Some(format!("{} is not used: {why}", path.display()))),
@@ -83,12 +89,21 @@ impl Known {
 
     /// Whether this very file was loaded.
     pub fn has_place(&self, place: Place) -> bool {
-        self.archives.iter().any(|entry| entry.place == place)
+        self.own().any(|entry| entry.place == place)
     }
 
     /// Whether an archive with this content was loaded.
     pub fn has_content(&self, sha256: &str) -> bool {
-        self.archives.iter().any(|entry| entry.sha256 == sha256)
+        self.own().any(|entry| entry.sha256 == sha256)
+    }
+
+    fn own(&self) -> impl Iterator<Item = &Entry> {
+        self.archives.iter().filter(|entry| entry.driver == self.driver)
+    }
+
+    /// The storage driver of the daemon.
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// Remembers it, on the disk as well.
@@ -97,7 +112,8 @@ impl Known {
         if let Some(Ok(archives)) = self.path.as_deref().map(read) {
             self.archives = archives;
         }
-        self.archives.retain(|known| known.sha256 != entry.sha256 && known.place != entry.place);
+        let same = |known: &Entry| known.sha256 == entry.sha256 || known.place == entry.place;
+        self.archives.retain(|known| known.driver != entry.driver || !same(known));
         self.archives.push(entry);
         let surplus = self.archives.len().saturating_sub(MOST);
         self.archives.drain(..surplus);
@@ -144,22 +160,26 @@ fn write(path: &Path, archives: &[Entry]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn read_at(root: &Path) -> (Known, Option<String>) {
+        Known::read(Some(root), "vfs".into())
+    }
+
     fn entry(sha256: &str, inode: u64) -> Entry {
         let place = Place { device: 1, inode, size: 3, seconds: 4, nanoseconds: 5 };
-        Entry { sha256: sha256.into(), place, name: "a.tar".into(), images: vec!["a:1".into()] }
+        Entry { sha256: sha256.into(), driver: "vfs".into(), place, name: "a.tar".into(), images: vec!["a:1".into()] }
     }
 
     #[test]
     fn what_was_loaded_is_known_again() {
         let root = tempfile::tempdir().unwrap();
-        let (mut known, why) = Known::read(Some(root.path()));
+        let (mut known, why) = read_at(root.path());
         assert!(why.is_none() && !known.has_content("x"));
         known.add(entry("x", 1)).unwrap();
         known.add(entry("y", 2)).unwrap();
         // Copied to another place, and another archive in the place of one that is known.
         known.add(entry("x", 3)).unwrap();
         known.add(entry("z", 2)).unwrap();
-        let (known, why) = Known::read(Some(root.path()));
+        let (known, why) = read_at(root.path());
         assert_eq!(why, None);
         assert!(known.has_content("x") && known.has_content("z") && !known.has_content("y"));
         assert!(known.has_place(entry("", 3).place) && !known.has_place(entry("", 1).place));
@@ -169,20 +189,30 @@ mod tests {
     }
 
     #[test]
+    fn what_another_driver_was_given_does_not_count() {
+        let root = tempfile::tempdir().unwrap();
+        let other = || Known::read(Some(root.path()), "overlay2".into()).0;
+        read_at(root.path()).0.add(entry("x", 1)).unwrap();
+        assert!(!other().has_content("x") && !other().has_place(entry("x", 1).place));
+        other().add(Entry { driver: other().driver().to_owned(), ..entry("x", 1) }).unwrap();
+        assert!(other().has_content("x") && read_at(root.path()).0.has_content("x"));
+    }
+
+    #[test]
     fn a_damaged_memory_is_told_and_written_anew() {
         let root = tempfile::tempdir().unwrap();
         for text in ["", "{", "[]", r#"{"schema":"other/v9","archives":[]}"#] {
             fs::write(root.path().join(FILE), text).unwrap();
-            let (mut known, why) = Known::read(Some(root.path()));
+            let (mut known, why) = read_at(root.path());
             assert!(why.is_some_and(|why| why.contains(FILE)), "{text}");
             known.add(entry("x", 1)).unwrap();
-            assert!(Known::read(Some(root.path())).0.has_content("x"));
+            assert!(read_at(root.path()).0.has_content("x"));
         }
     }
 
     #[test]
     fn it_does_not_grow_for_ever() {
-        let mut known = Known::default();
+        let mut known = Known::read(None, "vfs".into()).0;
         for number in 0..MOST as u64 + 5 {
             known.add(entry(&number.to_string(), number)).unwrap();
         }

@@ -47,9 +47,31 @@ impl Platform {
         self.os == "unknown" || self.architecture == "unknown"
     }
 
+    /// A 32-bit ARM runs what was built for earlier ones, too.
     fn runs_on(&self, machine: &Self) -> bool {
-        (&self.os, &self.architecture) == (&machine.os, &machine.architecture)
+        let later = match (self.number(), machine.number()) {
+            (Some(own), Some(machines)) => self.architecture == "arm" && own > machines,
+            _ => false,
+        };
+        (&self.os, &self.architecture) == (&machine.os, &machine.architecture) && !later
     }
+
+    /// How far from the machine's own its variant is; without one it is the first.
+    fn distance(&self, machine: &Self) -> u32 {
+        self.number().unwrap_or(1).abs_diff(machine.number().unwrap_or(1))
+    }
+
+    /// 7 of `v7`.
+    fn number(&self) -> Option<u32> {
+        self.variant.as_deref()?.strip_prefix('v')?.parse().ok()
+    }
+}
+
+/// The content of [`MARK`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    image_layout_version: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -79,6 +101,10 @@ struct Document {
 /// The images for this machine, one of each that the index names. Everything that they name is there, with the size that is stated; the
 /// digests were compared when the archive was read.
 pub fn images(survey: &Survey, machine: &Platform) -> Result<Vec<Image>, Broken> {
+    let Version { image_layout_version: version } = survey.document(MARK)?;
+    if !version.starts_with("1.") {
+        return Err(Broken::document(MARK, format!("version {version:?} of layouts is not known, only 1")));
+    }
     let index: Document = survey.document(INDEX)?;
     let Some(manifests) = index.manifests.filter(|manifests| !manifests.is_empty()) else {
         return Err(Broken::document(INDEX, "it names no image"));
@@ -132,9 +158,11 @@ fn choose(
         if manifests.len() > IMAGES {
             return Err(Broken::TooMuch(format!("{IMAGES} images")));
         }
-        // The very variant goes before others, and then the order counts.
-        let same = |one: &Descriptor| one.platform.as_ref().is_some_and(|it| it.variant == machine.variant);
-        manifests.sort_by_key(|one| !same(one));
+        // The very variant goes before others, then the nearest, and then the order counts.
+        let far = |one: &Descriptor| {
+            one.platform.as_ref().map_or((true, 0), |it| (it.variant != machine.variant, it.distance(machine)))
+        };
+        manifests.sort_by_key(far);
         for inner in &manifests {
             if let Some(image) = choose(survey, inner, machine, depth, others)? {
                 return Ok(Some(image));
@@ -156,9 +184,18 @@ fn choose(
         others.push(platform.to_string());
         return Ok(None);
     }
-    let layers = layers.iter().map(|layer| blob(survey, layer)).collect::<Result<_, _>>()?;
+    let layers = layers.iter().map(|one| layer(survey, one)).collect::<Result<_, _>>()?;
     let manifest = Some(descriptor.digest.clone());
     Ok(Some(Image { id: config.digest, manifest, names: Vec::new(), config: config_name, layers }))
+}
+
+/// The file of a layer, which can be unpacked if it is to be.
+fn layer(survey: &Survey, descriptor: &Descriptor) -> Result<String, Broken> {
+    let name = blob(survey, descriptor)?;
+    match survey.files.get(&name).and_then(|seen| seen.zstd.as_ref()) {
+        Some(Err(why)) => Err(Broken::document(&name, format!("it cannot be unpacked: {why}"))),
+        _ => Ok(name),
+    }
 }
 
 /// The file of a blob, which is there and has its size.

@@ -15,7 +15,7 @@ impl Layout {
         let sha256 = hex(&Sha256::digest(&content));
         let name = if name.is_empty() { format!("{BLOBS}{sha256}") } else { name };
         let size = content.len();
-        self.0.files.insert(name.clone(), Seen { size: size as u64, sha256: Some(sha256.clone()) });
+        self.0.files.insert(name.clone(), Seen { size: size as u64, sha256: Some(sha256.clone()), zstd: None });
         self.0.documents.insert(name, content);
         (format!("sha256:{sha256}"), size)
     }
@@ -33,6 +33,7 @@ impl Layout {
     }
 
     fn index(mut self, manifests: &[Value]) -> Survey {
+        self.put(MARK.into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
         self.put(INDEX.into(), json!({"manifests": manifests}).to_string().into_bytes());
         self.0
     }
@@ -98,8 +99,15 @@ fn the_very_variant_goes_before_others() {
         .into();
     let index = layout.blob(&json!({ "manifests": manifests }));
     let survey = layout.index(&[index]);
-    let machine = Platform { os: "linux".into(), architecture: "arm".into(), variant: Some("v7".into()) };
-    assert_eq!(images(&survey, &machine).unwrap()[0].manifest.as_deref(), manifests[1]["digest"].as_str());
+    let chosen = |variant: &str| {
+        let machine = Platform { os: "linux".into(), architecture: "arm".into(), variant: Some(variant.into()) };
+        images(&survey, &machine).map(|found| found[0].manifest.clone()).map_err(|error| error.to_string())
+    };
+    let digest = |at: usize| Ok(manifests[at]["digest"].as_str().map(str::to_owned));
+    assert_eq!((chosen("v7"), chosen("v6")), (digest(1), digest(0)));
+    // Nearest to it, and nothing that it cannot run.
+    assert_eq!(chosen("v8"), digest(1));
+    assert_eq!(chosen("v5"), Err("it has no image for linux/arm/v5, only for linux/arm/v6, linux/arm/v7".into()));
 }
 
 #[test]
@@ -142,6 +150,18 @@ fn what_is_no_image_is_none() {
     let mut layout = Layout::default();
     let neither = layout.blob(&json!({}));
     assert!(said(&layout.index(&[neither])).ends_with("it is neither an index nor a manifest"));
+}
+
+#[test]
+fn other_versions_of_layouts_are_refused() {
+    let mut layout = Layout::default();
+    let image = layout.image("linux", "amd64");
+    let mut layout = Layout(layout.index(&[image]));
+    assert!(images(&layout.0, &machine()).is_ok());
+    layout.put(MARK.into(), br#"{"imageLayoutVersion":"2.0.0"}"#.to_vec());
+    assert_eq!(said(&layout.0), "oci-layout: version \"2.0.0\" of layouts is not known, only 1");
+    layout.put(MARK.into(), b"{}".to_vec());
+    assert!(said(&layout.0).starts_with("oci-layout: missing field"), "{}", said(&layout.0));
 }
 
 #[test]

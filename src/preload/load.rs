@@ -64,7 +64,7 @@ impl Loading {
             variant: info.architecture.as_deref().and_then(variant),
         };
         let root = info.docker_root_dir.filter(|_| ours);
-        let (known, why) = Known::read(root.as_deref().map(Path::new));
+        let (known, why) = Known::read(root.as_deref().map(Path::new), info.driver.unwrap_or_default());
         if let Some(why) = why {
             told.warns(&why);
         }
@@ -92,13 +92,11 @@ impl Loading {
 
     async fn attempt(self: &Arc<Self>, archive: &mut Archive) -> Result<Status, Broken> {
         let source = Source::recognise(&archive.path)?;
-        let (place, bytes) = match &source {
-            Source::Tar(path, compression) => {
-                archive.compression = Some(*compression);
-                stat(path)?
-            }
-            Source::Folder(path) => stat(&path.join(INDEX))?,
-        };
+        if let Source::Tar(_, compression) = &source {
+            archive.compression = Some(*compression);
+        }
+        let place = place(&source)?;
+        let bytes = source.bytes().map_err(Broken::Read)?;
         archive.bytes = Some(bytes);
         if !self.again && self.known().has_place(place) {
             return Ok(Status::Known);
@@ -116,6 +114,7 @@ impl Loading {
         archive.format = Some(format);
         archive.images = images.iter().flat_map(names).collect();
         let entry = Entry {
+            driver: self.known().driver().to_owned(),
             sha256: seen.identity.clone(),
             place,
             name: archive.path.display().to_string(),
@@ -126,7 +125,7 @@ impl Loading {
         } else if !self.again && self.has_all(&images).await? {
             Status::Present
         } else {
-            self.send(source, format, seen, images).await?;
+            self.send(source, place, format, seen, images).await?;
             Status::Loaded
         };
         let remembered = self.known().add(entry);
@@ -162,13 +161,23 @@ impl Loading {
         Ok(true)
     }
 
-    async fn send(&self, source: Source, format: Format, seen: Survey, images: Vec<Image>) -> Result<(), Broken> {
+    async fn send(
+        &self,
+        source: Source,
+        place: Place,
+        format: Format,
+        seen: Survey,
+        images: Vec<Image>,
+    ) -> Result<(), Broken> {
         let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
         let told = Arc::clone(&self.told);
         let reader = tokio::task::spawn_blocking(move || {
             let mut pieces = Pieces { sender, piece: Vec::with_capacity(PIECE), refused: false };
             let tell = |bytes| told.read(source.path(), bytes);
             let packed = pack(&source, format, &seen, &images, &mut pieces, &tell);
+            // What is loaded and remembered is what was looked at.
+            let packed =
+                packed.and_then(|()| if self::place(&source)? == place { Ok(()) } else { Err(Broken::Changed) });
             if packed.is_err() {
                 // The daemon must not take the beginning for the whole. Where it is gone already, it hears nothing.
                 let _ = pieces.sender.blocking_send(Err(io::Error::other("the archive cannot be read to its end")));
@@ -199,9 +208,13 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Broken> + Se
     ended.unwrap_or_else(|error| Err(Broken::Damaged(format!("it cannot be read: {error}"))))
 }
 
-fn stat(path: &Path) -> Result<(Place, u64), Broken> {
-    let file = fs::metadata(path).map_err(Broken::Read)?;
-    Ok((Place::of(&file), file.len()))
+/// Of an archive, or of the index of a folder.
+fn place(source: &Source) -> Result<Place, Broken> {
+    let file = match source {
+        Source::Tar(path, _) => fs::metadata(path),
+        Source::Folder(path) => fs::metadata(path.join(INDEX)),
+    };
+    Ok(Place::of(&file.map_err(Broken::Read)?))
 }
 
 fn names(image: &Image) -> Vec<String> {

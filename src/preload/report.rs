@@ -37,7 +37,7 @@ pub struct Archive {
     pub format: Option<Format>,
     /// What it is compressed with; of a folder nothing.
     pub compression: Option<Compression>,
-    /// Bytes on the disk; of a folder without its blobs.
+    /// Bytes on the disk.
     pub bytes: Option<u64>,
     /// References of its images, or their identifiers where they have none.
     pub images: Vec<String>,

@@ -16,9 +16,12 @@ use zstd::stream::read::Decoder;
 
 use super::Broken;
 use super::layout::{INDEX, MARK};
+use super::survey::BLOBS;
 
 /// A tar file's header block, bytes.
 const BLOCK: usize = 512;
+/// Bytes that are read at once.
+const AT_ONCE: usize = 1 << 17;
 /// Most bytes between two files: headers, and the extensions that hold long names.
 const BETWEEN: u64 = 1 << 20;
 /// Most files in an archive. An image has at most 127 layers with some three files each.
@@ -56,8 +59,8 @@ pub struct Piece {
     pub link: Option<String>,
 }
 
-/// Hears of bytes as they are on the disk.
-pub type Raw<'a> = dyn FnMut(&[u8]) + 'a;
+/// Hears of bytes as they are on the disk, and whether they are what the archive is known by.
+pub type Raw<'a> = dyn FnMut(&[u8], bool) + 'a;
 
 /// Hears of a file and may read it.
 pub type Visit<'a> = dyn FnMut(&Piece, &mut dyn Read) -> Result<(), Broken> + 'a;
@@ -80,14 +83,30 @@ impl Source {
         }
     }
 
-    /// Visits every file in the order of the archive. `raw` gets the bytes as they are on the disk, all of them after success (those of a folder
-    /// are not what it is known by, and are not given).
+    /// Bytes on the disk; of a folder those of its index and blobs.
+    pub fn bytes(&self) -> io::Result<u64> {
+        let Self::Folder(path) = self else { return Ok(fs::metadata(self.path())?.len()) };
+        let mut sum = fs::metadata(path.join(INDEX))?.len();
+        for entry in fs::read_dir(path.join(BLOBS))?.take(FILES) {
+            sum = sum.saturating_add(fs::metadata(entry?.path())?.len());
+        }
+        Ok(sum)
+    }
+
+    /// Visits every file in the order of the archive. `raw` gets the bytes as they are on the disk: of a tar file all of them after success, of a
+    /// folder those that are read. A folder is known by its index, which pins everything else by digest.
     pub fn each(&self, raw: &mut Raw<'_>, visit: &mut Visit<'_>) -> Result<(), Broken> {
         match self {
             Self::Folder(path) => folder(path, raw, visit),
             Self::Tar(..) => {
                 let mut unpacked = self.unpacked(raw)?;
-                tar(&mut unpacked, visit)?;
+                // Words may be compressed as well.
+                let mut start = Vec::with_capacity(BLOCK);
+                (&mut unpacked).take(BLOCK as u64).read_to_end(&mut start)?;
+                if !is_header(&start) {
+                    return Err(Broken::Foreign);
+                }
+                tar(&mut start.as_slice().chain(&mut unpacked), visit)?;
                 // A checksum at the end is looked at, and `raw` gets the rest.
                 io::copy(&mut unpacked, &mut io::sink())?;
                 Ok(())
@@ -96,9 +115,9 @@ impl Source {
     }
 
     /// The tar file without its compression.
-    pub fn unpacked<'a>(&self, raw: &'a mut dyn FnMut(&[u8])) -> Result<Box<dyn Read + 'a>, Broken> {
+    pub fn unpacked<'a>(&self, raw: &'a mut Raw<'_>) -> Result<Box<dyn Read + 'a>, Broken> {
         let Self::Tar(path, compression) = self else { return Err(Broken::Foreign) };
-        let told = BufReader::with_capacity(1 << 17, Told { from: open(path)?, raw });
+        let told = BufReader::with_capacity(AT_ONCE, Told { from: open(path)?, raw, known_by: true });
         Ok(match compression {
             Compression::None => Box::new(told),
             Compression::Gzip => Box::new(MultiGzDecoder::new(told)),
@@ -137,15 +156,16 @@ fn is_header(block: &[u8]) -> bool {
 }
 
 /// Tells of every byte that is read.
-struct Told<'a, R> {
+struct Told<'a, 'b, R> {
     from: R,
-    raw: &'a mut dyn FnMut(&[u8]),
+    raw: &'a mut Raw<'b>,
+    known_by: bool,
 }
 
-impl<R: Read> Read for Told<'_, R> {
+impl<R: Read> Read for Told<'_, '_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(into)?;
-        (self.raw)(into.get(..count).unwrap_or_default());
+        (self.raw)(into.get(..count).unwrap_or_default(), self.known_by);
         Ok(count)
     }
 }
@@ -210,25 +230,27 @@ fn name(bytes: &[u8]) -> Result<String, Broken> {
     Ok(text.to_owned())
 }
 
-/// Visits the files of an OCI layout. `raw` gets its index, which pins everything else by digest.
+/// Visits the files of an OCI layout.
 fn folder(path: &Path, raw: &mut Raw<'_>, visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let mut one = |name: &str, raw: Option<&mut Raw<'_>>| -> Result<(), Broken> {
+    let mut one = |name: &str| -> Result<(), Broken> {
         let mut file = open(&path.join(name))?;
         let size = file.metadata().map_err(Broken::Read)?.len();
-        if let Some(raw) = raw {
-            let mut told = Told { from: &file, raw };
+        if name == INDEX {
+            // Whatever of it is looked at below.
+            let mut told = Told { from: &file, raw, known_by: true };
             io::copy(&mut told, &mut io::sink()).map_err(Broken::Read)?;
             file.rewind().map_err(Broken::Read)?;
+            return visit(&Piece { name: name.to_owned(), size, link: None }, &mut file);
         }
-        visit(&Piece { name: name.to_owned(), size, link: None }, &mut file)
+        let told = Told { from: file, raw, known_by: false };
+        visit(&Piece { name: name.to_owned(), size, link: None }, &mut BufReader::with_capacity(AT_ONCE, told))
     };
-    one(INDEX, Some(raw))?;
+    one(INDEX)?;
     if path.join(MARK).exists() {
-        one(MARK, None)?;
+        one(MARK)?;
     }
-    let blobs = path.join("blobs/sha256");
     let mut names = Vec::new();
-    for entry in fs::read_dir(blobs).map_err(Broken::Read)? {
+    for entry in fs::read_dir(path.join(BLOBS)).map_err(Broken::Read)? {
         names.push(entry.map_err(Broken::Read)?.file_name());
         if names.len() > FILES {
             return Err(Broken::TooMuch(format!("{FILES} files")));
@@ -236,7 +258,7 @@ fn folder(path: &Path, raw: &mut Raw<'_>, visit: &mut Visit<'_>) -> Result<(), B
     }
     names.sort();
     for name in names {
-        one(&format!("blobs/sha256/{}", name.to_string_lossy()), None)?;
+        one(&format!("{BLOBS}{}", name.to_string_lossy()))?;
     }
     Ok(())
 }

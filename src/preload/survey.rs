@@ -1,7 +1,7 @@
 //! Everything that is to be known of an archive, from one reading of it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,8 @@ pub const BLOBS: &str = "blobs/sha256/";
 pub const DOCUMENT: u64 = 4 << 20;
 /// Most bytes of documents together.
 const DOCUMENTS: u64 = 64 << 20;
+/// How a blob begins that is compressed with zstd.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A file that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,17 @@ pub struct Seen {
     pub size: u64,
     /// Of blobs and of documents.
     pub sha256: Option<String>,
+    /// What is in it, if it is a blob that is compressed with zstd; or why that cannot be told.
+    pub zstd: Option<Result<Plain, String>>,
+}
+
+/// A blob without its compression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plain {
+    /// Bytes.
+    pub size: u64,
+    /// Of them.
+    pub sha256: String,
 }
 
 /// The content of an archive.
@@ -68,8 +81,10 @@ pub struct Image {
 pub fn survey(source: &Source, tell: &dyn Fn(u64)) -> Result<Survey, Broken> {
     let mut found = Survey::default();
     let (mut identity, mut bytes, mut documents) = (Sha256::new(), 0, 0);
-    let mut raw = |piece: &[u8]| {
-        identity.update(piece);
+    let mut raw = |piece: &[u8], known_by: bool| {
+        if known_by {
+            identity.update(piece);
+        }
         bytes += piece.len() as u64;
         tell(piece.len() as u64);
     };
@@ -86,9 +101,13 @@ fn look(piece: &Piece, content: &mut dyn Read, documents: &mut u64, found: &mut 
     }
     let small = piece.size <= DOCUMENT;
     let blob = piece.name.strip_prefix(BLOBS);
-    let mut seen = Seen { size: piece.size, sha256: None };
+    let mut seen = Seen { size: piece.size, sha256: None, zstd: None };
     if small || blob.is_some() {
-        let (sha256, kept) = digest(content, small)?;
+        let Digested { size, sha256, kept, zstd } = digest(content, small, blob.is_some())?;
+        if size != piece.size {
+            return Err(Broken::Damaged(format!("{} has {size} bytes and not {}", piece.name, piece.size)));
+        }
+        seen.zstd = zstd;
         if blob.is_some_and(|stated| stated != sha256) {
             return Err(Broken::Digest { name: piece.name.clone(), found: sha256 });
         }
@@ -101,26 +120,56 @@ fn look(piece: &Piece, content: &mut dyn Read, documents: &mut u64, found: &mut 
             found.documents.insert(piece.name.clone(), kept);
         }
     }
-    found.files.insert(piece.name.clone(), seen);
-    Ok(())
+    // Which of them counts would be a matter of taste.
+    match found.files.insert(piece.name.clone(), seen.clone()) {
+        Some(earlier) if earlier != seen => Err(Broken::document(&piece.name, "it comes twice, with another content")),
+        _ => Ok(()),
+    }
 }
 
-fn digest(content: &mut dyn Read, keep: bool) -> Result<(String, Vec<u8>), Broken> {
-    let (mut hash, mut kept) = (Sha256::new(), Vec::new());
-    let mut piece = vec![0; 1 << 16];
-    loop {
-        match content.read(&mut piece) {
-            Ok(0) => return Ok((hex(&hash.finalize()), kept)),
-            Ok(count) => {
-                let piece = piece.get(..count).unwrap_or_default();
-                hash.update(piece);
-                if keep {
-                    kept.extend_from_slice(piece);
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+struct Digested {
+    size: u64,
+    sha256: String,
+    kept: Vec<u8>,
+    zstd: Option<Result<Plain, String>>,
+}
+
+/// Reads it to its end. `keep`: it itself is wanted; `unpack`: what is in it is, if it is compressed with zstd.
+fn digest(content: &mut dyn Read, keep: bool, unpack: bool) -> Result<Digested, Broken> {
+    let mut all = Hashed { from: content, size: 0, hash: Sha256::new(), kept: keep.then(Vec::new) };
+    let mut start = Vec::with_capacity(ZSTD.len());
+    (&mut all).take(ZSTD.len() as u64).read_to_end(&mut start)?;
+    let zstd = (unpack && start == ZSTD).then(|| plain(start.as_slice().chain(&mut all)).map_err(|it| it.to_string()));
+    // What a decoder leaves counts as well, and an archive that breaks off in a blob is said to.
+    io::copy(&mut all, &mut io::sink())?;
+    let Hashed { size, hash, kept, .. } = all;
+    Ok(Digested { size, sha256: hex(&hash.finalize()), kept: kept.unwrap_or_default(), zstd })
+}
+
+fn plain(packed: impl Read) -> io::Result<Plain> {
+    let mut unpacked = Hashed { from: zstd::Decoder::new(packed)?, size: 0, hash: Sha256::new(), kept: None };
+    io::copy(&mut unpacked, &mut io::sink())?;
+    Ok(Plain { size: unpacked.size, sha256: hex(&unpacked.hash.finalize()) })
+}
+
+/// Counts, hashes, and keeps, what is read through it.
+struct Hashed<R> {
+    from: R,
+    size: u64,
+    hash: Sha256,
+    kept: Option<Vec<u8>>,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        let piece = into.get(..count).unwrap_or_default();
+        self.size += count as u64;
+        self.hash.update(piece);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(piece);
         }
+        Ok(count)
     }
 }
 
@@ -134,7 +183,7 @@ pub fn images(survey: &Survey, platform: &layout::Platform) -> Result<(Format, V
     if survey.files.contains_key(docker::MANIFEST) {
         return Ok((Format::DockerArchive, docker::images(survey)?));
     }
-    if survey.files.contains_key(layout::INDEX) {
+    if survey.files.contains_key(layout::INDEX) && survey.files.contains_key(layout::MARK) {
         return Ok((Format::OciLayout, layout::images(survey, platform)?));
     }
     Err(Broken::NoImages)

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::io::Write;
 use std::path::Path;
 
@@ -30,7 +31,10 @@ fn sha(content: &[u8]) -> String {
 
 /// A layout of one image with one layer.
 fn layout() -> Vec<(String, Vec<u8>)> {
-    let layer = b"a layer".to_vec();
+    layout_of(b"a layer".to_vec())
+}
+
+fn layout_of(layer: Vec<u8>) -> Vec<(String, Vec<u8>)> {
     let config = json!({"os": "linux", "architecture": "amd64"}).to_string().into_bytes();
     let of = |content: &[u8], kind: &str| json!({"digest": format!("sha256:{}", sha(content)), "size": content.len(), "mediaType": kind});
     let manifest =
@@ -40,7 +44,13 @@ fn layout() -> Vec<(String, Vec<u8>)> {
     descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": "app:1"});
     let index = json!({"manifests": [descriptor]}).to_string().into_bytes();
     let blob = |content: Vec<u8>| (format!("{BLOBS}{}", sha(&content)), content);
-    vec![blob(layer), ("oci-layout".into(), b"{}".into()), blob(config), blob(manifest), ("index.json".into(), index)]
+    vec![
+        blob(layer),
+        ("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.into()),
+        blob(config),
+        blob(manifest),
+        ("index.json".into(), index),
+    ]
 }
 
 fn docker() -> Vec<(String, Vec<u8>)> {
@@ -100,6 +110,55 @@ fn an_archive_is_recognised_by_its_content_and_goes_in_the_form_of_docker() {
     }
 }
 
+/// What is sent of an archive, by name.
+fn sent(folder: &Path, files: &[(String, Vec<u8>)]) -> BTreeMap<String, Vec<u8>> {
+    let (source, seen, format, found) = read(folder, &tar(files)).unwrap();
+    let mut sent = Vec::new();
+    pack(&source, format, &seen, &found, &mut sent, &|_| {}).unwrap();
+    let mut all = BTreeMap::new();
+    crate::preload::source::tar(&mut sent.as_slice(), &mut |piece, content| {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        all.insert(piece.name.clone(), bytes);
+        Ok(())
+    })
+    .unwrap();
+    all
+}
+
+#[test]
+fn layers_go_without_zstd_which_old_engines_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = vec![7; 3 << 20];
+    // Two frames are one file, and what is between them is skipped.
+    let (one, other) = layer.split_at(1000);
+    let frames = [zstd(one), vec![0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9], zstd(other)].concat();
+    for packed in [zstd(&layer), frames] {
+        let files = layout_of(packed);
+        // What buildx gives to docker has both documents.
+        let (config, blob) = (files[2].0.clone(), files[0].0.clone());
+        let manifest = json!([{"Config": config, "RepoTags": ["app:1"], "Layers": [blob]}]).to_string();
+        let both = [files.clone(), vec![("manifest.json".into(), manifest.into_bytes())]].concat();
+        for files in [files, both] {
+            let all = sent(folder.path(), &files);
+            let name = format!("{BLOBS}{}", sha(&layer));
+            assert_eq!(all.get(&name), Some(&layer));
+            let manifest: serde_json::Value = serde_json::from_slice(&all["manifest.json"]).unwrap();
+            let want = json!([{"Config": config, "RepoTags": ["app:1"], "Layers": [name]}]);
+            assert_eq!((manifest, all.len()), (want, 3));
+        }
+    }
+    // gzip is read by all of them.
+    let packed = gzip(&layer);
+    let all = sent(folder.path(), &layout_of(packed.clone()));
+    assert_eq!(all.get(&format!("{BLOBS}{}", sha(&packed))), Some(&packed));
+    // Its digest is right, and still it is broken.
+    let mut packed = zstd(&layer);
+    packed.truncate(packed.len() - 3);
+    let files = layout_of(packed);
+    assert!(said(&tar(&files)).starts_with(&format!("{}: it cannot be unpacked: ", files[0].0)));
+}
+
 #[test]
 fn a_folder_is_a_layout() {
     let folder = tempfile::tempdir().unwrap();
@@ -108,8 +167,11 @@ fn a_folder_is_a_layout() {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
     let source = Source::recognise(folder.path()).unwrap();
-    let seen = survey(&source, &|_| {}).unwrap();
+    let told = Cell::new(0);
+    let seen = survey(&source, &|bytes| told.set(told.get() + bytes)).unwrap();
     let (format, found) = images(&seen, &machine()).unwrap();
+    // Its length is known before, but for the few bytes of the version.
+    assert_eq!(told.get(), source.bytes().unwrap() + layout()[1].1.len() as u64);
     assert_eq!((format, &*seen.identity), (Format::OciLayout, &*sha(&layout()[4].1)));
     let mut sent = Vec::new();
     pack(&source, format, &seen, &found, &mut sent, &|_| {}).unwrap();
@@ -131,7 +193,11 @@ fn what_is_wrong_is_named() {
     assert_eq!(said(b"just some words"), "it is no archive");
     assert_eq!(said(&[0; 1024]), "it is no archive");
     assert_eq!(said(&tar(&[("etc/passwd".into(), b"root".into())])), Broken::NoImages.to_string());
-    assert!(said(&gzip(b"words")).starts_with("it breaks off, or is damaged: "));
+    assert_eq!(said(&tar(&[("index.json".into(), b"{}".into())])), Broken::NoImages.to_string());
+    assert_eq!((said(&gzip(b"words")), said(&zstd(b"words"))), ("it is no archive".into(), "it is no archive".into()));
+    assert!(said(b"\x1f\x8b\x08 and something else").starts_with("it breaks off, or is damaged: "));
+    let half = tar(&layout_of(vec![1; 5000]));
+    assert!(said(&half[..3000]).starts_with("it breaks off, or is damaged: blobs/sha256/"), "{}", said(&half[..3000]));
     for packed in [gzip(&tar(&layout())), zstd(&tar(&layout()))] {
         let half = said(&packed[..packed.len() / 2]);
         assert!(half.starts_with("it breaks off, or is damaged: "), "{half}");
@@ -151,6 +217,23 @@ fn what_is_wrong_is_named() {
     let mut files = docker();
     files[2].1 = vec![b' '; usize::try_from(DOCUMENT).unwrap() + 1];
     assert_eq!(said(&tar(&files)), "manifest.json: it has more than 4194304 bytes");
+}
+
+#[test]
+fn a_name_that_comes_twice_means_one_content() {
+    let twice = |mut files: Vec<(String, Vec<u8>)>, name: &str| {
+        let (_, mut content) = files.iter().find(|(known, _)| known == name).unwrap().clone();
+        files.push((name.to_owned(), content.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path(), &tar(&files)).is_ok(), "{name}");
+        content.push(b' ');
+        files.push((name.to_owned(), content));
+        assert_eq!(said(&tar(&files)), format!("{name}: it comes twice, with another content"));
+    };
+    for name in ["index.json", "oci-layout"] {
+        twice(layout(), name);
+    }
+    twice(docker(), "manifest.json");
 }
 
 /// A header alone, with a sum that fits.

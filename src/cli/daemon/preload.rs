@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::super::config::Source;
-use super::super::preload::{BROKEN, COMMAND};
+use super::super::preload::{BROKEN, COMMAND, LINES};
 use super::super::say::Level;
 use super::Launch;
 use super::missed::asking;
@@ -25,11 +25,12 @@ pub fn upkeep(launch: &Launch<'_>, listen: &[String]) -> Option<Upkeep> {
     if folder.is_empty() || nothing() {
         return None;
     }
-    let Some(spawn) = asking(launch, listen, COMMAND) else {
+    let Some(mut spawn) = asking(launch, listen, COMMAND) else {
         let why = format!("the image archives of {folder} are not loaded: the API has no unix socket");
         launch.voice.say(Level::Warn, &why);
         return None;
     };
+    spawn.argv.push(LINES.into());
     let judge = |exit| match exit {
         // Broken ones were named.
         Exit::Code(0 | BROKEN) => Verdict::Done,
