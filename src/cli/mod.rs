@@ -27,6 +27,7 @@ pub mod modprobe;
 pub mod places;
 pub mod preload;
 pub mod preparation;
+pub mod redact;
 pub mod render;
 pub mod restore;
 pub mod say;
@@ -149,6 +150,9 @@ enum Command {
     /// Remove the empty control groups of containers that the daemon has forgotten
     #[command(hide = true)]
     Leavings,
+    /// Take secrets out of what goes to somebody else (`scripts/diagnostics`)
+    #[command(hide = true)]
+    Redact(redact::RedactArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -255,6 +259,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Missed => missed::run(voice),
         Command::Leavings => leavings::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
+        Command::Redact(arguments) => redact::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),
     }
 }
