@@ -1,11 +1,9 @@
 /*!
 The hidden `dindctl redact`: standard input without secrets on standard output, for `scripts/diagnostics`.
 
-Exit code 0; 1: the input is no JSON where it should be (it is treated as text then) or was longer than `--most` (its end is there); 125: usage,
-or a file that cannot be read.
+Exit code 0; 1: the input is no JSON where it should be (it is treated as text then) or was longer than `--most` (its end is there); 125: usage.
 */
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -17,6 +15,7 @@ use super::say::{Voice, result};
 use crate::redact::masks::{Masks, fits};
 use crate::redact::shape::{self, Shape};
 use crate::redact::text::Redactor;
+use crate::redact::{fields, known};
 
 /// What the input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,9 +32,9 @@ pub enum Form {
     Compose,
     /// `daemon.json`: the same
     DaemonJson,
-    /// JSON of any kind: prints the secrets in it, for `--masks`
+    /// JSON of any kind: prints the secrets in it as JSON strings, one a line
     Secrets,
-    /// A file that is a secret: prints it, for `--masks`
+    /// A file that is a secret: prints it in the same way
     Secret,
 }
 
@@ -45,9 +44,9 @@ pub struct RedactArgs {
     /// What the input is
     #[arg(long = "as", value_enum, default_value_t = Form::Text)]
     form: Form,
-    /// File with what is known to be secret, one JSON string a line
-    #[arg(long, value_name = "FILE")]
-    masks: Option<PathBuf>,
+    /// The first line of the input is a JSON list of what is known to be secret
+    #[arg(long)]
+    masks_first: bool,
     /// Longest input that is taken; of a longer text the end
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     most: usize,
@@ -118,11 +117,20 @@ pub fn run(arguments: &RedactArgs, voice: Voice) -> u8 {
 }
 
 fn redacted(arguments: &RedactArgs) -> Result<(String, bool), Failure> {
+    let mut stream = BufReader::new(std::io::stdin().lock());
+    let unreadable = |error: std::io::Error| Failure::new(format!("standard input: {error}"), "pipe something into it");
+    let mut secrets = Vec::new();
+    if arguments.masks_first {
+        let mut line = String::new();
+        stream.read_line(&mut line).map_err(unreadable)?;
+        secrets = serde_json::from_str::<Vec<String>>(&line).map_err(|error| {
+            let message = format!("the first line of the input is no JSON list of strings: {}", why(&error));
+            Failure::new(message, "that is what --masks-first asks for")
+        })?;
+    }
     let mut input = Vec::new();
-    let whole = read_end(&mut std::io::stdin().lock(), arguments.most, &mut input)
-        .map_err(|error| Failure::new(format!("standard input: {error}"), "pipe something into it"))?;
+    let whole = read_end(&mut stream, arguments.most, &mut input).map_err(unreadable)?;
     let input = String::from_utf8_lossy(&input).into_owned();
-    let secrets = arguments.masks.as_deref().map(read_masks).transpose()?.unwrap_or_default();
     let mut redactor = Redactor::new(Masks::new(secrets.iter().map(String::as_str)));
     let kept: fn(&Value, &mut Redactor) -> Value = match arguments.form {
         Form::Text => return Ok((redactor.text(&input), whole)),
@@ -130,14 +138,16 @@ fn redacted(arguments: &RedactArgs) -> Result<(String, bool), Failure> {
         Form::Secrets => {
             let values = parse(&input);
             let mut found = Vec::new();
-            values.iter().flatten().for_each(|value| shape::known_secrets(value, &mut found));
+            for value in values.iter().flatten() {
+                known::known_secrets(value, &mut found);
+            }
             return Ok((lines(&found), whole && values.is_some()));
         }
         Form::Json => shape::strings,
-        Form::Inspect => |value, redactor| keep(value, &shape::INSPECT, redactor),
-        Form::Info => |value, redactor| keep(value, &shape::INFO, redactor),
-        Form::Compose => |value, redactor| keep(value, &shape::COMPOSE, redactor),
-        Form::DaemonJson => |value, redactor| keep(value, &shape::DAEMON_JSON, redactor),
+        Form::Inspect => |value, redactor| keep(value, &fields::INSPECT, redactor),
+        Form::Info => |value, redactor| keep(value, &fields::INFO, redactor),
+        Form::Compose => |value, redactor| keep(value, &fields::COMPOSE, redactor),
+        Form::DaemonJson => |value, redactor| keep(value, &fields::DAEMON_JSON, redactor),
     };
     match (parse(&input), arguments.form) {
         (Some(values), _) if whole => {
@@ -186,23 +196,6 @@ fn parse(text: &str) -> Option<Vec<Value>> {
     serde_json::Deserializer::from_str(text).into_iter().collect::<Result<Vec<Value>, _>>().ok()
 }
 
-fn read_masks(path: &Path) -> Result<Vec<String>, Failure> {
-    let place = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("{place}: {error}"), "--masks wants what `--as secrets` prints"))?;
-    text.lines()
-        .enumerate()
-        .map(|(number, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                Failure::new(
-                    format!("{place}, line {}: no JSON string: {}", number + 1, why(&error)),
-                    "--masks wants what `--as secrets` prints",
-                )
-            })
-        })
-        .collect()
-}
-
 /// The library's own message would quote what stands there.
 fn why(error: &serde_json::Error) -> &'static str {
     match error.classify() {
@@ -213,10 +206,10 @@ fn why(error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// A secret in a file is its text, and each of its lines where they are long.
+/// A secret in a file is its text, and each of its lines.
 fn secret_file(text: &str) -> Vec<String> {
     let whole = text.trim();
-    let lines = whole.lines().map(str::trim).filter(|line| line.len() >= 8);
+    let lines = whole.lines().map(str::trim);
     std::iter::once(whole).chain(lines).map(str::to_owned).collect()
 }
 

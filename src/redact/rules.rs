@@ -44,16 +44,12 @@ pub fn private_keys(line: &str, found: &mut Found) -> bool {
         if !(label.contains("PRIVATE") || label.contains("SECRET")) {
             continue;
         }
-        match key_end(from(line, at)) {
-            Some(end) => {
-                found.push(begin..at + end);
-                at += end;
-            }
-            None => {
-                found.push(begin..line.len());
-                return true;
-            }
-        }
+        let Some(end) = key_end(from(line, at)) else {
+            found.push(begin..line.len());
+            return true;
+        };
+        found.push(begin..at + end);
+        at += end;
     }
     false
 }
@@ -122,8 +118,10 @@ fn value_at(line: &str, at: usize, before: u8, spaced: bool, worth: Worth) -> Op
     }
     // Headers have schemes before what counts, phrases have spaces.
     let whole = spaced && (worth == Worth::Phrase || is_header(line, at));
+    // A quotation mark ends it where one has been before; else it is part of it.
+    let quoted = line.get(..at).unwrap_or_default().contains('"');
     let length = count(line, at, |byte| match byte {
-        b'"' => false,
+        b'"' => !quoted,
         b'\'' => before != b'\'',
         b' ' | b'\t' => whole,
         _ => true,

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::masks::Masks;
+use super::super::fields::{COMPOSE, DAEMON_JSON, INSPECT};
 use super::*;
 
 fn kept(value: &Value, shape: &Shape) -> Value {
@@ -59,25 +59,4 @@ fn strings_of_other_documents_are_redacted_and_it_stays_json() {
         strings(&found, &mut Redactor::default()),
         json!({ "a": ["x PASSWORD=(left out) \"1\"", 1, null], "token": "(left out)", "token_file": "/f", "key": "k" })
     );
-}
-
-#[test]
-fn the_secrets_of_a_document_are_gathered() {
-    let mut found = Vec::new();
-    known_secrets(
-        &json!({
-            "Env": ["DB_PASSWORD=with space \"and\" quotes", "PLAIN=value"], "Args": ["--token", "argument-secret"],
-            "Labels": { "com.example.secret": "label-secret" },
-            "auths": { "r": { "auth": "dXNlcjpyZWdpc3RyeS1wYXNzd29yZA==" } }, "proxy": "http://u:proxy-password@p",
-        }),
-        &mut found,
-    );
-    for secret in
-        ["with space \"and\" quotes", "argument-secret", "label-secret", "registry-password", "proxy-password"]
-    {
-        assert!(found.iter().any(|known| known == secret), "{secret} is not in {found:?}");
-    }
-    assert!(!found.iter().any(|known| known == "value"), "{found:?}");
-    let mut redactor = Redactor::new(Masks::new(found.iter().map(String::as_str)));
-    assert_eq!(redactor.text("it said label-secret"), "it said (left out)");
 }

@@ -14,6 +14,8 @@ fn secrets_go_and_what_is_around_them_stays() {
         ("run --api-key s3cr3t --debug", "run --api-key (left out) --debug"),
         (r#"["--api-key","s3cr3t","--debug"]"#, r#"["--api-key","(left out)","--debug"]"#),
         ("[--token s3cr3t --debug]", "[--token (left out) --debug]"),
+        ("PASSWORD=it's\"one\" x", "PASSWORD=(left out) x"),
+        ("env \"PASSWORD=one\" x", "env \"PASSWORD=(left out)\" x"),
         ("'PASSWORD=it is'", "'PASSWORD=(left out) is'"),
         ("Authorization: Basic dXNlcjpw", "Authorization: (left out)"),
         ("curl -H 'authorization: token abc' x", "curl -H 'authorization: (left out)' x"),
