@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::shape::named;
+use super::names::named;
 use super::text::secrets;
 
 /// What in a document is secret by its looks or by the name it stands behind.

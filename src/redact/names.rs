@@ -62,6 +62,22 @@ pub fn worth(name: &str) -> Worth {
     if PATHS.contains(&last) { Worth::SecretOrPath } else { worth }
 }
 
+/// Whether a text is a secret for the name that it stands behind.
+pub fn named(name: &str, text: &str) -> bool {
+    counts(worth(name), text)
+}
+
+/// The same for a name that was judged: the path of a file may stand behind some, and what stands for nothing behind any.
+pub fn counts(worth: Worth, text: &str) -> bool {
+    let path = ["/", "./", "../", "~/"].iter().any(|prefix| text.starts_with(prefix));
+    let nothing = ["", "true", "false", "null", "nil", "<nil>"].contains(&text);
+    match worth {
+        Worth::Plain => false,
+        Worth::SecretOrPath => !path && !nothing,
+        Worth::Secret | Worth::Phrase => !nothing,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@ Secrets by their looks: each rule adds the places that it would take out of a li
 */
 use std::ops::Range;
 
-use super::names::{Worth, worth};
+use super::names::{Worth, counts, worth};
 use super::random;
 
 type Found = Vec<Range<usize>>;
@@ -103,10 +103,7 @@ fn value_behind(line: &str, start: usize, end: usize, worth: Worth) -> Option<Ra
         _ => return None,
     };
     let value = value_at(line, at, before, spaced && matches!(worth, Worth::Phrase | Worth::Secret), worth)?;
-    let text = line.get(value.clone())?;
-    let path = ["/", "./", "../", "~/"].iter().any(|prefix| text.starts_with(prefix));
-    let nothing = ["true", "false", "null", "nil", "<nil>"].contains(&text);
-    (!(text.is_empty() || nothing || worth == Worth::SecretOrPath && path)).then_some(value)
+    counts(worth, line.get(value.clone())?).then_some(value)
 }
 
 fn value_at(line: &str, at: usize, before: u8, spaced: bool, worth: Worth) -> Option<Range<usize>> {

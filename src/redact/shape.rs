@@ -4,7 +4,8 @@ write secrets into it is not.
 */
 use serde_json::{Map, Value};
 
-use super::text::{GAP, Redactor, secrets};
+use super::names::named;
+use super::text::{GAP, Redactor};
 
 /// What may stay. A pattern is names with dots between them; `*` is any name, a list is as each of its elements, and only what is no
 /// object stays at a pattern's end. Where it ends in `=names`, a list or map of variables stays by name.
@@ -97,11 +98,6 @@ pub fn strings(value: &Value, redactor: &mut Redactor) -> Value {
         ),
         other => other.clone(),
     }
-}
-
-/// Whether a text is a secret for the name that it stands behind.
-pub(super) fn named(name: &str, text: &str) -> bool {
-    !secrets(&serde_json::json!({ name: text }).to_string()).is_empty()
 }
 
 #[cfg(test)]
