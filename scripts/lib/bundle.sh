@@ -133,7 +133,7 @@ gap() {
 secrets_of() {
     local what=$1 form=$2 found
     shift 2
-    if found=$(set -o pipefail && limited "$@" 2>/dev/null | "${redactor[@]}" --as "$form"); then
+    if found=$(set -o pipefail && limited "$@" 2>/dev/null | "${redactor[@]}" --as "$form" --most $((64 << 20))); then
         if [[ $found ]]; then known+=${known:+$'\n'}$found; fi
     else
         gap "secrets of $what" "they could not be looked for, so that they are not known in what follows"

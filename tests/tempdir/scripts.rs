@@ -268,16 +268,20 @@ case "$*" in
     "logs "*)
         echo 'dockerd is ready'
         echo 'bare PLANTED-argument, PLANTED-label and PLANTED-password with spaces'
-        echo 'bare PLANTED-auth, UExBTlRFRC1hdXRo and PLANTED-daemon' >&2
+        echo 'bare PLANTED-auth and UExBTlRFRC1hdXRo' >&2
         printf 'password\033=PLANTED-escape\n' | tr -d '\033' ;;
-    "exec 0123456789ab sh -c [ ! -e /root/.docker/config.json ]"*) echo '{"auths":{"r":{"auth":"dXNlcjpQTEFOVEVELWF1dGg="}}}' ;;
-    "exec 0123456789ab sh -c [ ! -e /etc/docker/daemon.json ]"* | "exec 0123456789ab cat /etc/docker/daemon.json")
+    "cp "*:/root/.docker/config.json*)
+        echo '{"auths":{"r":{"auth":"dXNlcjpQTEFOVEVELWF1dGg="}}}' >"$0.config.json"
+        tar -C "${0%/*}" -c docker.config.json
+        rm "$0.config.json" ;;
+    "cp "*) echo "Error response from daemon: Could not find the file $4 in container" >&2; exit 1 ;;
+    "exec 0123456789ab cat /etc/docker/daemon.json")
         echo '{"proxies":{"http-proxy":"http://u:PLANTED-daemon@p:1"},"labels":["k=PLANTED-key"],"mtu":1400}' ;;
-    "exec 0123456789ab sh -c [ ! -e "* | "exec 0123456789ab sh -c for f in /run/secrets"* | "exec 0123456789ab test -e /etc/docker/"*) ;;
+    "exec 0123456789ab test -e /etc/docker/"*) ;;
     "exec 0123456789ab dindctl health -o json") echo '{"healthy":false,"token":"PLANTED-token"}'; exit 1 ;;
     "exec 0123456789ab dindctl plan -o json") echo '{"arguments":["--http-proxy=http://u:PLANTED-plan@p"]}'; echo 'note: password=PLANTED-note' >&2 ;;
     "exec 0123456789ab dindctl "*) echo '{}' ;;
-    "exec 0123456789ab docker "* | "exec 0123456789ab sh -c ids="*) echo 'Cannot connect, password=PLANTED-inner' >&2; exit 1 ;;
+    "exec 0123456789ab docker "* | "exec 0123456789ab sh -c "*ids=*) echo 'Cannot connect, password=PLANTED-inner' >&2; exit 1 ;;
     "exec 0123456789ab "*) echo inside ;;
     *) echo "asked: $*" ;;
 esac
@@ -301,6 +305,7 @@ fn of_a_half_dead_container_the_bundle_has_what_is_left_and_no_secret() {
         assert!(line.is_none(), "{name}: {}", line.unwrap());
     }
     assert!(!format!("{}{}", said.out, said.err).contains("PLANTED"), "{}{}", said.out, said.err);
+    assert!(!said.err.contains("dindctl: "), "{}", said.err);
     let of = |name: &str| files.get(&format!("diagnostics/{name}")).map_or("", String::as_str);
     let manifest = of("MANIFEST");
     for line in ["inside/containers.json", "inside/engine-info.json", "secrets of nested containers"] {
