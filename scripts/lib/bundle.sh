@@ -67,9 +67,8 @@ find_redactor() {
 
 # through FORM: standard input without secrets.
 through() {
-    local all
-    all=$(paste -sd , <<<"$known")
-    { printf '[%s]\n' "$all" && cat; } | "${redactor[@]}" --masks-first --as "$1"
+    # In one line; a here-document may be a file.
+    { printf '[%s]\n' "${known//$'\n'/,}" && cat; } | timeout --kill-after=5 60 "${redactor[@]}" --masks-first --as "$1"
 }
 
 # part NAME FORM COMMAND…: what it says, as a file of the bundle; what it says on stderr beside it, where there is a form.

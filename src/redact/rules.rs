@@ -62,6 +62,7 @@ pub fn key_end(line: &str) -> Option<usize> {
 
 /// `name=value`, `name: value`, `"name":"value"`, `--name value`, `["--name","value"]` with a name of secrets.
 fn assignments(line: &str, found: &mut Found) {
+    let first_quote = line.find('"').unwrap_or(line.len());
     let mut at = 0;
     while at < line.len() {
         let length = count(line, at, of_name);
@@ -72,7 +73,7 @@ fn assignments(line: &str, found: &mut Found) {
         let name = line.get(at..at + length).unwrap_or_default();
         let worth = worth(name);
         if worth != Worth::Plain
-            && let Some(value) = value_behind(line, at, at + length, worth)
+            && let Some(value) = value_behind(line, at..at + length, first_quote, worth)
         {
             at = value.end.max(at + length);
             found.push(value);
@@ -84,7 +85,8 @@ fn assignments(line: &str, found: &mut Found) {
 }
 
 /// The value that a name's separator is followed by.
-fn value_behind(line: &str, start: usize, end: usize, worth: Worth) -> Option<Range<usize>> {
+fn value_behind(line: &str, name: Range<usize>, first_quote: usize, worth: Worth) -> Option<Range<usize>> {
+    let Range { start, end } = name;
     let before = if start == 0 { 0 } else { byte(line, start - 1) };
     let closed = end + count(line, end, |byte| matches!(byte, b'\\' | b'"' | b'\'' | b']'));
     let at = closed + count(line, closed, |byte| matches!(byte, b' ' | b'\t'));
@@ -102,11 +104,12 @@ fn value_behind(line: &str, start: usize, end: usize, worth: Worth) -> Option<Ra
         _ if flag && at > closed => (at, false),
         _ => return None,
     };
-    let value = value_at(line, at, before, spaced && matches!(worth, Worth::Phrase | Worth::Secret), worth)?;
+    let value =
+        value_at(line, at, first_quote, before, spaced && matches!(worth, Worth::Phrase | Worth::Secret), worth)?;
     counts(worth, line.get(value.clone())?).then_some(value)
 }
 
-fn value_at(line: &str, at: usize, before: u8, spaced: bool, worth: Worth) -> Option<Range<usize>> {
+fn value_at(line: &str, at: usize, first_quote: usize, before: u8, spaced: bool, worth: Worth) -> Option<Range<usize>> {
     let slashes = count(line, at, |byte| byte == b'\\');
     let quote = byte(line, at + slashes);
     if matches!(quote, b'"' | b'\'') {
@@ -116,7 +119,7 @@ fn value_at(line: &str, at: usize, before: u8, spaced: bool, worth: Worth) -> Op
     // Headers have schemes before what counts, phrases have spaces.
     let whole = spaced && (worth == Worth::Phrase || is_header(line, at));
     // A quotation mark ends it where one has been before; else it is part of it.
-    let quoted = line.get(..at).unwrap_or_default().contains('"');
+    let quoted = first_quote < at;
     let length = count(line, at, |byte| match byte {
         b'"' => !quoted,
         b'\'' => before != b'\'',
@@ -144,7 +147,8 @@ fn closing(line: &str, start: usize, quote: u8, slashes: usize) -> usize {
 
 /// Whether what stands before a value is the name of a header with several words.
 fn is_header(line: &str, at: usize) -> bool {
-    let before = line.get(..at).unwrap_or_default().to_ascii_lowercase();
+    let from = (at.saturating_sub(40)..=at).find(|from| line.is_char_boundary(*from)).unwrap_or(at);
+    let before = line.get(from..at).unwrap_or_default().to_ascii_lowercase();
     let before = before.trim_end_matches([' ', '\t', '[', ':', '=', '"']);
     ["authorization", "cookie", "x-registry-auth", "x-registry-config"].iter().any(|name| before.ends_with(name))
 }

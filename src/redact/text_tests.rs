@@ -87,6 +87,25 @@ fn the_secrets_of_a_text_can_be_named() {
     assert_eq!(secrets("X=1 --password hunter2\nhttp://u:p@h/"), ["hunter2", "u:p"]);
 }
 
+/// A log line has no bound of its own.
+#[test]
+fn a_long_line_takes_time_by_its_length_alone() {
+    // Of this thread alone, whatever else the machine does.
+    let now = || {
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        std::time::Duration::from(nix::time::clock_gettime(clock).unwrap())
+    };
+    let time = |count: usize| {
+        let line = "token: a \"auth\": x http://u:p@h/ -----BEGIN CERTIFICATE----- ".repeat(count);
+        let begun = now();
+        assert!(!clean(&line).contains("u:p@"));
+        now().saturating_sub(begun)
+    };
+    let (short, long) = (time(1_000), time(20_000));
+    // By the square it would be four hundred times as long.
+    assert!(long < short * 100, "{short:?} and {long:?}");
+}
+
 proptest::proptest! {
     /// No text breaks it, and no line goes.
     #[test]
