@@ -1,7 +1,7 @@
 /*!
 The hidden `dindctl redact`: standard input without secrets on standard output, for `scripts/diagnostics`.
 
-Exit code 0; 1: the input is no JSON where it should be (it is treated as text then) or was longer than `--most` (its end is there); 125: usage.
+Exit code 0; 1: the input is no JSON where it should be (dindctl's own is treated as text then, of other documents nothing is kept) or was longer than `--most` (its end is there); 125: usage.
 */
 use std::io::{BufRead, BufReader, Read};
 
@@ -150,12 +150,13 @@ fn redacted(arguments: &RedactArgs) -> Result<(String, bool), Failure> {
         Form::DaemonJson => |value, redactor| keep(value, &fields::DAEMON_JSON, redactor),
     };
     match (parse(&input), arguments.form) {
-        (Some(values), _) if whole => {
+        (Some(values), _) if whole && !values.is_empty() => {
             let kept: Vec<String> = values.iter().map(|value| format!("{:#}", kept(value, &mut redactor))).collect();
             Ok((kept.join("\n"), true))
         }
         // Of what should have been chosen from, nothing can be.
         (_, Form::Json) => Ok((redactor.text(&input), false)),
+        _ if input.trim().is_empty() => Ok((String::new(), false)),
         _ => Ok(("no JSON, or too much of it: left out\n".into(), false)),
     }
 }

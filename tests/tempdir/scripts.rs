@@ -274,12 +274,14 @@ case "$*" in
         echo '{"auths":{"r":{"auth":"dXNlcjpQTEFOVEVELWF1dGg="}}}' >"$0.config.json"
         tar -C "${0%/*}" -c docker.config.json
         rm "$0.config.json" ;;
+    "cp "*:/var/lib/docker/containers*) echo 'Error response from daemon: disk' >&2; exit 1 ;;
     "cp "*) echo "Error response from daemon: Could not find the file $4 in container" >&2; exit 1 ;;
     "exec 0123456789ab cat /etc/docker/daemon.json")
         echo '{"proxies":{"http-proxy":"http://u:PLANTED-daemon@p:1"},"labels":["k=PLANTED-key"],"mtu":1400}' ;;
     "exec 0123456789ab test -e /etc/docker/"*) ;;
     "exec 0123456789ab dindctl health -o json") echo '{"healthy":false,"token":"PLANTED-token"}'; exit 1 ;;
     "exec 0123456789ab dindctl plan -o json") echo '{"arguments":["--http-proxy=http://u:PLANTED-plan@p"]}'; echo 'note: password=PLANTED-note' >&2 ;;
+    "exec 0123456789ab dindctl status -o json") echo 'Error response from daemon: it is paused' >&2; exit 1 ;;
     "exec 0123456789ab dindctl "*) echo '{}' ;;
     "exec 0123456789ab docker "* | "exec 0123456789ab sh -c "*ids=*) echo 'Cannot connect, password=PLANTED-inner' >&2; exit 1 ;;
     "exec 0123456789ab "*) echo inside ;;
@@ -308,7 +310,9 @@ fn of_a_half_dead_container_the_bundle_has_what_is_left_and_no_secret() {
     assert!(!said.err.contains("dindctl: "), "{}", said.err);
     let of = |name: &str| files.get(&format!("diagnostics/{name}")).map_or("", String::as_str);
     let manifest = of("MANIFEST");
-    for line in ["inside/containers.json", "inside/engine-info.json", "secrets of nested containers"] {
+    for line in
+        ["inside/containers.json", "inside/engine-info.json", "inside/status.json", "secrets of nested containers"]
+    {
         let listed = manifest.lines().find(|known| known.starts_with(line));
         assert!(listed.is_some_and(|line| line.contains("FAILED: ")) && said.err.contains(line), "{line}:\n{manifest}");
     }
