@@ -19,6 +19,7 @@ The crate is a handful of rooms, and imports point one way between them (`tests/
 | [`archive`] | a folder as one archive, and back |
 | [`preload`] | archives of images, loaded once |
 | [`doctor`] | what is wrong here, and how to mend it |
+| [`redact`] | what must not leave the machine, taken out of text and documents |
 | [`cli`] | arguments as typed → validated request; printing |
 
 PID 1 runs through `sys`, `probe`, `home`, `prepare` and `init` alone: synchronous, in one thread, without a panic path. Threads beside
@@ -36,6 +37,7 @@ pub mod init;
 pub mod preload;
 pub mod prepare;
 pub mod probe;
+pub mod redact;
 pub mod selftest;
 pub mod stats;
 pub mod sys;

@@ -26,11 +26,12 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("archive", vec!["exec", "engine", "probe", "sys"]),
         ("preload", vec!["exec", "engine", "probe", "sys"]),
         ("doctor", vec!["engine", "init", "prepare", "probe", "sys"]),
+        ("redact", vec![]),
         (
             "cli",
             vec![
                 "archive", "clean", "preload", "stats", "selftest", "doctor", "exec", "engine", "home", "init",
-                "prepare", "probe", "sys",
+                "prepare", "probe", "redact", "sys",
             ],
         ),
     ])

@@ -27,6 +27,7 @@ pub mod modprobe;
 pub mod places;
 pub mod preload;
 pub mod preparation;
+pub mod redact;
 pub mod render;
 pub mod restore;
 pub mod say;
@@ -149,6 +150,9 @@ enum Command {
     /// Remove the empty control groups of containers that the daemon has forgotten
     #[command(hide = true)]
     Leavings,
+    /// Take secrets out of what goes to somebody else (`scripts/diagnostics`)
+    #[command(hide = true)]
+    Redact(redact::RedactArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_show::ConfigCommand),
@@ -194,7 +198,13 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let argv = protect(translate(argv));
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
-    let mut config = match Config::load(environment.pairs()) {
+    // What takes secrets out has no settings: it has to work where those are what is wrong.
+    let settings = if argv.get(1).is_some_and(|word| word == "redact") {
+        Config::from_parts(None, &[])
+    } else {
+        Config::load(environment.pairs())
+    };
+    let mut config = match settings {
         Ok(config) => config,
         Err(error) => {
             Voice::default().fail(&error, error.hint().as_deref());
@@ -255,6 +265,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Missed => missed::run(voice),
         Command::Leavings => leavings::run(voice),
         Command::Certificates => certificates::run(environment, config, voice),
+        Command::Redact(arguments) => redact::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),
     }
 }

@@ -185,19 +185,16 @@ fn help_is_there_and_needs_nothing() {
 }
 
 /// Through the filter of scripts/diagnostics.
-fn redacted(text: &str, masks: &str) -> String {
+fn redacted(text: &str, masks: &[&str]) -> String {
     use std::io::Write;
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("masks"), masks).unwrap();
-    let script = format!(". {}/scripts/lib/redact.sh && redact masks", env!("CARGO_MANIFEST_DIR"));
-    let mut child = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &script])
-        .current_dir(folder.path())
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dindctl"))
+        .args(["redact", "--masks-first"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let input = format!("{}\n{text}", serde_json::json!(masks));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
@@ -223,16 +220,27 @@ fn no_secret_comes_through_the_filter_and_facts_do() {
         key,
         "{\"k\":\"-----BEGIN PRIVATE KEY-----\\nPLANTED\\n-----END PRIVATE KEY-----\\n\"}",
         "{\"k\":\"-----BEGIN RSA PRIVATE KEY-----\\nPLANTED",
+        "{\"msg\":\"x\",\"password\":\"a\\\"PLANTED\"}",
+        "msg=\"{\\\"token\\\":\\\"PLANTED\\\",\\\"n\\\":1}\"",
+        "[\"--password\",\"PLANTED\",\"--debug\"]",
+        "proxy http://user:pa/PLANTED@proxy:3128",
+        "proxy http://user:pa@PLANTED@proxy:3128",
+        "HTTP_PROXY=me:PLANTED@proxy:3128",
+        "PASSWORD=it's\"PLANTED",
+        "{\"auths\":{\"r\":{\"auth\":\"PLANTED\"}}}",
+        "curl -u admin:PLANTED http://x",
+        "docker login -u me -p PLANTED host",
+        "password: correct horse PLANTED",
+        "GET /x?X-Amz-Signature=PLANTED HTTP/1.1",
+        "a8Fk2Lq9Zx7Cv3Bn5Mm1Ww4Ee6RrPLANTEDTt0Yy",
+        "t1 -----BEGIN EC PRIVATE KEY-----\nt2 PLANTED\nt3 -----END EC PRIVATE KEY-----",
         "it says PLANTED-MASK-1 and PLANTED-MASK",
     ] {
-        let said = redacted(&format!("before {id}\n{text}\n"), "PLANTED-MASK\nPLANTED-MASK-1\nab\n");
+        let said = redacted(&format!("before {id}\n{text}\n"), &["PLANTED-MASK", "PLANTED-MASK-1", "ab"]);
         assert!(!said.contains("PLANTED") && said.contains("left out"), "{text:?} became {said:?}");
         assert!(said.starts_with(&format!("before {id}\n")), "{said:?}");
     }
-    assert!(redacted(key, "").ends_with("\nafter the key\n"));
-    // One without an end takes no more than the longest key has.
-    let open = format!("-----BEGIN RSA PRIVATE KEY-----\n{}after\n", "PLANTED\n".repeat(61));
-    assert_eq!(redacted(&open, ""), "(a private key was left out)\nafter\n");
+    assert!(redacted(key, &[]).ends_with("\nafter the key\n"));
     for fact in [
         "tls.key ecdsa default",
         "tokens unlimited",
@@ -240,6 +248,136 @@ fn no_secret_comes_through_the_filter_and_facts_do() {
         "unix:///var/run/docker.sock,tcp://0.0.0.0:2376",
         "ab abc",
     ] {
-        assert_eq!(redacted(&format!("{fact}\n"), "ab\n"), format!("{fact}\n"));
+        assert_eq!(redacted(&format!("{fact}\n"), &["ab"]), format!("{fact}\n"));
     }
+}
+
+/// A `docker` with one container, full of secrets, whose daemon is dead.
+const HALF_DEAD: &str = r#"#!/bin/sh
+# The last case is what nobody expects.
+case "$*" in
+    "version --format "*) echo 26.1.5 ;;
+    "compose version" | "buildx version") echo v2 ;;
+    "inspect --type container -f {{.Id}} my-dind") echo 0123456789ab ;;
+    "inspect -f {{.Id}} 0123456789ab") echo 0123456789ab ;;
+    "inspect -f {{.State.Running}} 0123456789ab") echo true ;;
+    "inspect 0123456789ab")
+        echo '[{"Id":"0123456789ab","Name":"/my-dind","Args":["--api-token","PLANTED-argument"],"State":{"Status":"running","Error":"x"},
+            "Config":{"Env":["DB_PASSWORD=PLANTED-password with spaces","ANY=PLANTED-any","DINDCTL_MTU=1400","DINDCTL_BIP=PLANTED-wrong"],
+            "Labels":{"com.example.secret":"PLANTED-label"},"Cmd":["PLANTED-cmd"]}}]' ;;
+    "logs "*)
+        echo 'dockerd is ready'
+        echo 'bare PLANTED-argument, PLANTED-label and PLANTED-password with spaces'
+        echo 'bare PLANTED-auth and UExBTlRFRC1hdXRo' >&2
+        printf 'password\033=PLANTED-escape\n' | tr -d '\033' ;;
+    "cp "*:/root/.docker/config.json*)
+        echo '{"auths":{"r":{"auth":"dXNlcjpQTEFOVEVELWF1dGg="}}}' >"$0.config.json"
+        tar -C "${0%/*}" -c docker.config.json
+        rm "$0.config.json" ;;
+    "cp "*:/var/lib/docker/containers*) echo 'Error response from daemon: disk' >&2; exit 1 ;;
+    "cp "*) echo "Error response from daemon: Could not find the file $4 in container" >&2; exit 1 ;;
+    "exec 0123456789ab cat /etc/docker/daemon.json")
+        echo '{"proxies":{"http-proxy":"http://u:PLANTED-daemon@p:1"},"labels":["k=PLANTED-key"],"mtu":1400}' ;;
+    "exec 0123456789ab test -e /etc/docker/"*) ;;
+    "exec 0123456789ab dindctl health -o json") echo '{"healthy":false,"token":"PLANTED-token"}'; exit 1 ;;
+    "exec 0123456789ab dindctl plan -o json") echo '{"arguments":["--http-proxy=http://u:PLANTED-plan@p"]}'; echo 'note: password=PLANTED-note' >&2 ;;
+    "exec 0123456789ab dindctl status -o json") echo 'Error response from daemon: it is paused' >&2; exit 1 ;;
+    "exec 0123456789ab dindctl "*) echo '{}' ;;
+    "exec 0123456789ab docker "* | "exec 0123456789ab sh -c "*ids=*) echo 'Cannot connect, password=PLANTED-inner' >&2; exit 1 ;;
+    "exec 0123456789ab "*) echo inside ;;
+    *) echo "asked: $*" ;;
+esac
+"#;
+
+#[test]
+fn of_a_half_dead_container_the_bundle_has_what_is_left_and_no_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    fs::write(desk.at("docker"), HALF_DEAD).unwrap();
+    let bundle = desk.at("bundle.tar.gz");
+    let path = bundle.to_str().unwrap();
+    let environment =
+        [("DINDCTL_BIN", env!("CARGO_BIN_EXE_dindctl")), ("TMPDIR", desk.folder.path().to_str().unwrap())];
+    let said = desk.run("diagnostics", &["--container", "my-dind", path], &environment);
+    assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+    assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o777, 0o600);
+    let files = unpacked(&bundle);
+    for (name, content) in &files {
+        let line = content.lines().find(|line| line.contains("PLANTED") || line.contains("UExBTlRFRC1"));
+        assert!(line.is_none(), "{name}: {}", line.unwrap());
+    }
+    assert!(!format!("{}{}", said.out, said.err).contains("PLANTED"), "{}{}", said.out, said.err);
+    assert!(!said.err.contains("dindctl: "), "{}", said.err);
+    let of = |name: &str| files.get(&format!("diagnostics/{name}")).map_or("", String::as_str);
+    let manifest = of("MANIFEST");
+    for line in
+        ["inside/containers.json", "inside/engine-info.json", "inside/status.json", "secrets of nested containers"]
+    {
+        let listed = manifest.lines().find(|known| known.starts_with(line));
+        assert!(listed.is_some_and(|line| line.contains("FAILED: ")) && said.err.contains(line), "{line}:\n{manifest}");
+    }
+    assert!(manifest.contains("inside/health.json               whole, exit code 1"), "{manifest}");
+    for (name, want) in [
+        ("services/my-dind/container.json", "\"DINDCTL_MTU=1400\""),
+        ("services/my-dind/container.json", "\"DB_PASSWORD=(left out)\""),
+        ("services/my-dind/container.json", "\"DINDCTL_BIP=(left out)\""),
+        ("services/my-dind/log.txt", "dockerd is ready"),
+        ("services/my-dind/log.txt", "bare (left out), (left out) and (left out)\n"),
+        ("inside/daemon.json", "http://(left out)@p:1"),
+        ("inside/plan.json", "--http-proxy=http://(left out)@p"),
+        ("inside/plan.json.stderr", "note: password=(left out)"),
+        ("inside/health.json", "\"healthy\": false"),
+        ("machine/kernel.txt", "Linux"),
+    ] {
+        assert!(of(name).contains(want), "{name} has no {want}:\n{}", of(name));
+    }
+    // Every part is in the manifest, and nothing else is left in the folder.
+    for part in files.keys().filter_map(|name| name.strip_prefix("diagnostics/")) {
+        let part = part.trim_end_matches(".stderr");
+        let known = part.is_empty() || part == "MANIFEST" || part.ends_with('/');
+        assert!(known || manifest.lines().any(|line| line.starts_with(part)), "{part} is not in\n{manifest}");
+    }
+    let left = fs::read_dir(desk.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.filter(|name| name != "docker" && name != "bundle.tar.gz").count(), 0);
+}
+
+/// The files of an archive by name.
+fn unpacked(path: &Path) -> std::collections::BTreeMap<String, String> {
+    use std::io::Read;
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(path).unwrap()));
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        (entry.path().unwrap().display().to_string(), String::from_utf8_lossy(&content).into_owned())
+    });
+    entries.collect()
+}
+
+#[test]
+fn diagnostics_without_an_engine_has_the_machine_and_a_bundle_is_never_put_where_it_does_not_belong() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    let environment = [("DINDCTL_BIN", env!("CARGO_BIN_EXE_dindctl"))];
+    let bundle = desk.at("bundle.tar.gz");
+    let said = desk.run("diagnostics", &[bundle.to_str().unwrap()], &environment);
+    assert!(said.code == Some(2) && said.err.contains("engine: FAILED: no engine answers"), "{}{}", said.out, said.err);
+    let files = unpacked(&bundle);
+    assert!(files["diagnostics/MANIFEST"].contains("FAILED: no engine answers"));
+    assert!(files["diagnostics/machine/kernel.txt"].contains("Linux"));
+
+    let open = desk.at("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let said = desk.run("diagnostics", &[open.join("x").to_str().unwrap()], &environment);
+    desk.assert_refused(&said, &["anybody may write in", "open"]);
+    let folder = desk.folder.path().to_str().unwrap();
+    desk.assert_refused(&desk.run("diagnostics", &[folder], &environment), &["is a folder"]);
+    desk.assert_refused(&desk.run("diagnostics", &["/dev/null"], &environment), &["/dev/null is no file"]);
+    desk.assert_refused(&desk.run("diagnostics", &["/no/such/x"], &environment), &["/no/such is no folder"]);
+    desk.assert_refused(&desk.run("diagnostics", &["--lines", "0"], &environment), &["--lines needs a number"]);
+    desk.assert_refused(
+        &desk.run("diagnostics", &["--container", "-x"], &environment),
+        &["--container needs the name"],
+    );
 }
