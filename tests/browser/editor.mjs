@@ -80,15 +80,28 @@ class Editor {
             if (attempt === 4) throw new Error(`${line} cannot be typed; the terminal shows\n${(await this.text()).trim()}`);
             await this.page.locator('.xterm-helper-textarea').last().focus();
             await this.page.keyboard.press('Control+u');
+            await this.rests();
         }
         await this.page.keyboard.press('Enter');
         return this.sees(pattern);
     }
 
-    /** Whether a line is the last in the terminal, within 5 s. Where it wraps is the terminal's business. */
+    /**
+     * Waits until nothing has changed in the terminal for 3 s: on a slow machine the echo of a line may come after the keys that took it
+     * back, and would be taken for that of the next attempt.
+     */
+    async rests() {
+        let [before, since] = [await this.text(), Date.now()];
+        for (const end = Date.now() + 60_000; Date.now() < end && Date.now() - since < 3_000; await this.page.waitForTimeout(200)) {
+            const text = await this.text();
+            if (text !== before) [before, since] = [text, Date.now()];
+        }
+    }
+
+    /** Whether a line is the last in the terminal, within 10 s. Where it wraps is the terminal's business. */
     async stands(line) {
         const bare = (text) => text.replaceAll(/\s/g, '');
-        for (const end = Date.now() + 5_000; Date.now() < end; await this.page.waitForTimeout(100)) {
+        for (const end = Date.now() + 10_000; Date.now() < end; await this.page.waitForTimeout(100)) {
             if (bare(await this.text()).endsWith(bare(line))) return true;
         }
         return false;
