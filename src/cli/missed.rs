@@ -2,15 +2,17 @@
 The hidden `dindctl missed`: whether the daemon believes in nested containers that are no more. PID 1 runs it as a process of its
 own when containerd has come back, because to ask the daemon takes what PID 1 does without.
 
+Where it does not, the empty control groups that killed daemons left are removed by the same process (`dindctl leavings`).
+
 Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out, as where the daemon has other
 processes around it than we have.
 */
 use std::path::Path;
 use std::time::Duration;
 
-use super::Environment;
 use super::failure::Failure;
 use super::say::{Level, Voice};
+use super::{Environment, leavings};
 use crate::exec::endpoint::Endpoint;
 use crate::exec::error::ExecError;
 use crate::exec::missed::{self, Believed};
@@ -32,7 +34,8 @@ pub fn run(voice: Voice) -> u8 {
         Err(failure) => return failure.report(voice),
     };
     if found.is_empty() {
-        return 0;
+        // Otherwise dockerd is started anew, and that is done when it is back.
+        return leavings::run(voice);
     }
     let names: Vec<&str> = found.iter().map(|container| container.name.as_str()).collect();
     let said = format!(

@@ -1,11 +1,12 @@
 /*!
 What daemons that are killed while they make a container leave behind, and no later one knows of: an empty control group. So each time
-one of them has come back by itself somebody looks, and removes what is nobody's.
+one of them has come back by itself somebody looks, and removes what is nobody's: a process of its own after dockerd, and after
+containerd the one that looks for what dockerd has missed, as memory may be what they died for.
 */
 use super::super::leavings::COMMAND;
 use super::Launch;
 use super::missed::asking;
-use super::services::{CONTAINERD, DOCKERD};
+use super::services::DOCKERD;
 use crate::init::spec::{Occasion, Upkeep, Verdict};
 use crate::sys::wait::Exit;
 
@@ -13,7 +14,7 @@ use crate::sys::wait::Exit;
 pub fn upkeep(launch: &Launch<'_>, listen: &[String]) -> Option<Upkeep> {
     Some(Upkeep {
         name: "removal of empty control groups",
-        occasion: Occasion::Return([CONTAINERD, DOCKERD].map(str::to_owned).into()),
+        occasion: Occasion::Return(vec![DOCKERD.to_owned()]),
         spawn: asking(launch, listen, COMMAND)?,
         judge: Box::new(|exit| if exit == Exit::Code(0) { Verdict::Done } else { Verdict::Failed }),
     })

@@ -111,12 +111,13 @@ fn judge_work(dind: &Container, jobs: &[Job], runs: &[Run], struck: &[Struck]) {
 /// Removes every nested container, and has everything be as it was before the first.
 ///
 /// A daemon that is killed while it makes a container forgets what it had made of it, and no later one knows: a network that nobody is
-/// in may be left by each. The empty control groups go when the daemons are back.
+/// in may be left by each. The empty control groups go when the daemons are back, and those of the last blow at a shim with the next look.
 fn assert_nothing_is_left(dind: &Container, before: &Inventory, struck: &[Struck]) {
     dind.exec(&["dindctl", "gc"]).ok();
     let sandboxes = dind.exec(&["docker", "ps", "--all", "--quiet", "--filter", "label=io.dindctl.run"]).ok();
     assert_eq!(sandboxes, "", "dindctl gc left sandboxes");
     dind.sh("docker rm --force $(docker ps --all --quiet)").ok();
+    dind.exec(&["dindctl", "leavings"]).ok();
     let residue =
         |line: &str| line.starts_with("mount /run/docker/netns/") || line.starts_with("file /sys/class/net/veth");
     let left = before.assert_same_again(dind, Duration::from_secs(30), residue);
