@@ -13,6 +13,8 @@ mod cgroups;
 mod fake_kernel;
 #[path = "tempdir/fake_root.rs"]
 mod fake_root;
+#[path = "tempdir/forgeries.rs"]
+mod forgeries;
 #[path = "tempdir/gathering.rs"]
 mod gathering;
 #[path = "tempdir/plans.rs"]

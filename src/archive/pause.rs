@@ -81,8 +81,7 @@ impl Paused {
         stop: &Stop,
     ) -> Result<Self, ArchiveError> {
         let endpoint = endpoint::from_env(env).map_err(ExecError::from)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+        let runtime = daemon::runtime()?;
         let daemon = runtime.block_on(daemon::connect(endpoint, env)).map_err(ExecError::from)?;
         let mut paused = Self { runtime, docker: daemon.docker, containers: Vec::new() };
         // Only those that run: one that is paused already is somebody else's to let go on.

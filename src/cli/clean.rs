@@ -63,8 +63,7 @@ fn clean(arguments: &CleanArgs, environment: &Environment, voice: Voice) -> Resu
     may_ask(asks, io::stdin().is_terminal())?;
     let env = environment.texts();
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     runtime.block_on(async {
         let daemon = daemon::connect(endpoint, &env).await?;
         let found = look(&daemon, &wishes, &Roots::system()).await?;

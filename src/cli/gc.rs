@@ -46,8 +46,7 @@ pub fn run(args: &GcArgs, voice: Voice) -> u8 {
 fn collect(args: &GcArgs) -> Result<Collected, ExecError> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     runtime.block_on(async {
         let daemon = daemon::connect(endpoint, &env).await?;
         if let Some(run) = &args.run {

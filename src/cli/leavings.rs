@@ -1,6 +1,7 @@
 /*!
 The hidden `dindctl leavings`: removes the empty control groups of containers that killed daemons forgot while they made them. PID 1 runs
-it as a process of its own each time dockerd has come back from a death that nobody asked for, and at the end of `dindctl missed`; `dindctl clean` does the same by hand.
+it as a process of its own each time dockerd has come back from a death that nobody asked for, and at the end of `dindctl missed`;
+`dindctl clean` does the same by hand.
 
 Exit code 0: nothing of that kind is left; 125: it could not be found out, or a group could not be removed.
 */
@@ -11,7 +12,6 @@ use super::failure::Failure;
 use super::say::{Level, Voice};
 use crate::clean::groups::{self, Group};
 use crate::clean::look;
-use crate::exec::error::ExecError;
 use crate::exec::{daemon, endpoint, locality};
 use crate::probe::Roots;
 
@@ -30,8 +30,7 @@ pub fn run(voice: Voice) -> u8 {
 fn look(roots: &Roots) -> Result<Vec<Group>, Failure> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     runtime.block_on(async {
         let daemon = daemon::connect(endpoint, &env).await?;
         if !locality::shares_container(daemon.peer, &roots.proc) {

@@ -14,7 +14,6 @@ use super::failure::Failure;
 use super::say::{Level, Voice};
 use super::{Environment, leavings};
 use crate::exec::endpoint::Endpoint;
-use crate::exec::error::ExecError;
 use crate::exec::missed::{self, Believed};
 use crate::exec::{daemon, endpoint, locality};
 
@@ -59,8 +58,7 @@ fn cannot_tell(endpoint: &Endpoint) -> Failure {
 fn look() -> Result<Vec<Believed>, Failure> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     runtime.block_on(async {
         tokio::time::sleep(PATIENCE).await;
         let daemon = daemon::connect(endpoint, &env).await?;

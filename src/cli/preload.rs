@@ -22,6 +22,7 @@ use crate::exec::error::ExecError;
 use crate::exec::rejection::Rejection;
 use crate::exec::terminal::Signals;
 use crate::exec::{daemon, endpoint, exit, locality};
+use crate::init::say::printable;
 use crate::preload::find::{Candidate, candidates};
 use crate::preload::load::{Loading, Told};
 use crate::preload::report::{Archive, Report, Status};
@@ -105,13 +106,12 @@ fn load(
         env.insert("DOCKER_HOST".to_owned(), host.clone());
     }
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
         let daemon = daemon::connect(endpoint, &env).await?;
         let ours = locality::shares_container(daemon.peer, Path::new("/proc"));
-        let teller = Arc::new(Teller::new(voice, arguments.lines));
+        let teller = Arc::new(Teller::new(arguments, voice));
         let loading = Arc::new(Loading::new(daemon.docker, ours, arguments.again, teller).await?);
         let one = |candidate| {
             let loading = Arc::clone(&loading);
@@ -172,13 +172,15 @@ fn summary(report: &Report) -> String {
 /// Says what is done: bars at a terminal, lines elsewhere.
 struct Teller {
     voice: Voice,
+    /// Whether what became of each archive is the result, and not a line of a log.
+    results: bool,
     bars: Option<(MultiProgress, Mutex<HashMap<PathBuf, ProgressBar>>)>,
 }
 
 impl Teller {
-    fn new(voice: Voice, lines: bool) -> Self {
-        let bars = (!lines && io::stderr().is_terminal()).then(|| (MultiProgress::new(), Mutex::default()));
-        Self { voice, bars }
+    fn new(arguments: &PreloadArgs, voice: Voice) -> Self {
+        let bars = (!arguments.lines && io::stderr().is_terminal()).then(|| (MultiProgress::new(), Mutex::default()));
+        Self { voice, results: !arguments.lines && arguments.output == OutputFormat::Text, bars }
     }
 
     fn bar(&self, archive: &Path) -> Option<ProgressBar> {
@@ -221,6 +223,9 @@ impl Told for Teller {
         }
         self.lines(|| {
             let (level, line) = line(archive);
+            if self.results && level != Level::Error {
+                return say::result(&printable(&line));
+            }
             self.voice.say(level, &line);
             if let Some(hint) = archive.hint.filter(|_| archive.status == Status::Broken) {
                 self.voice.say(Level::Hint, hint);

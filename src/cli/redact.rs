@@ -1,7 +1,8 @@
 /*!
 The hidden `dindctl redact`: standard input without secrets on standard output, for `scripts/diagnostics`.
 
-Exit code 0; 1: the input is no JSON where it should be (dindctl's own is treated as text then, of other documents nothing is kept) or was longer than `--most` (its end is there); 125: usage.
+Exit code 0; 1: the input is no JSON where it should be (dindctl's own is treated as text then, of other documents nothing is kept) or was
+longer than `--most` (its end is there); 125: usage.
 */
 use std::io::{BufRead, BufReader, Read};
 

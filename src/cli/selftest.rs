@@ -54,8 +54,7 @@ pub fn run(args: &SelftestArgs, voice: Voice) -> u8 {
     let outcome = form(&args.output).and_then(|form| Ok((form, subjects(&args.checks)?))).map_err(ExecError::from);
     let outcome = outcome.and_then(|(form, subjects)| {
         let (env, endpoint) = surroundings()?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+        let runtime = daemon::runtime()?;
         let report = runtime.block_on(async {
             let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
             let daemon = daemon::connect(endpoint, &env).await?;

@@ -14,7 +14,7 @@ use super::{Environment, OutputFormat};
 use crate::exec::error::ExecError;
 use crate::exec::rejection::Rejection;
 use crate::exec::terminal::Signals;
-use crate::exec::{endpoint, exit};
+use crate::exec::{daemon, endpoint, exit};
 use crate::probe::Roots;
 use crate::stats::sampler::{Sample, Sampler};
 use crate::stats::table;
@@ -73,8 +73,7 @@ fn watch(arguments: StatsArgs, environment: &Environment, voice: Voice) -> Resul
     let pace = pace(&arguments).map_err(ExecError::from)?;
     let env = environment.texts();
     let endpoint = endpoint::from_env(&env)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))?;
+    let runtime = daemon::runtime()?;
     let screen = Screen::new(arguments.output, voice);
     let named = !arguments.containers.is_empty();
     let sampler = Sampler::new(env, endpoint, Roots::system(), arguments.containers);

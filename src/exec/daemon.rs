@@ -10,6 +10,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 
 use super::chain::chain;
 use super::endpoint::Endpoint;
+use super::error::ExecError;
 
 /// How long a daemon may take to answer the first question. Long, because a socket that is activated holds its
 /// clients while the daemon behind it starts.
@@ -70,6 +71,11 @@ impl DaemonError {
     pub fn retryable(&self) -> bool {
         matches!(self, Self::NoSocket(_) | Self::Refused(_) | Self::Silent(..) | Self::Other(..))
     }
+}
+
+/// What waits for a daemon: one thread, as nothing is computed meanwhile.
+pub fn runtime() -> Result<tokio::runtime::Runtime, ExecError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExecError::local("start"))
 }
 
 /// A daemon that answered.

@@ -9,6 +9,9 @@ After a good life it is started again at once. After a bad one it waits `first_d
 further bad one, up to `max_delay`; up to a quarter less at random, so that the daemons of a machine whose disk is full do not come back all
 at the same moment. It is given up after `max_failures` bad lives in a row, or after
 `max_deaths` deaths of any kind within `window`, or at once when the cause is known to be permanent.
+
+One that has had a good life can work here, so what kills it now comes from outside and may pass: the kernel that is short of memory
+kills a daemon at each of five starts within 1.3 s. Its bad lives have to go on for `patience` as well.
 */
 use std::collections::VecDeque;
 use std::fmt;
@@ -56,6 +59,8 @@ pub struct RestartPolicy {
     pub max_delay: Duration,
     /// Bad lives in a row after which it is given up; 0 never gives up.
     pub max_failures: u32,
+    /// How long the bad lives of one that has had a good one must have gone on before it is given up for their number.
+    pub patience: Duration,
     /// Deaths of any kind within `window` after which it is given up; 0 never gives up.
     pub max_deaths: u32,
     /// Length of the window for `max_deaths`.
@@ -71,6 +76,7 @@ impl RestartPolicy {
             first_delay: Duration::from_millis(100),
             max_delay: Duration::from_secs(10),
             max_failures: 5,
+            patience: Duration::from_secs(30),
             max_deaths: 30,
             window: Duration::from_secs(60),
         }
@@ -92,6 +98,10 @@ pub struct Life {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     failures: u32,
+    /// The first of the bad lives in a row ended then.
+    failing_since: Duration,
+    /// Whether there was a good life.
+    proven: bool,
     deaths: VecDeque<Duration>,
     /// State of the random numbers; 0 for none.
     random: u64,
@@ -173,7 +183,12 @@ impl RestartPolicy {
             return Decision::End;
         }
         let good = life.ready_for.is_some_and(|time| time > self.min_ready);
+        history.proven |= good;
         history.failures = if good { 0 } else { history.failures.saturating_add(1) };
+        if history.failures <= 1 {
+            history.failing_since = now;
+        }
+        let hopeless = !history.proven || now.saturating_sub(history.failing_since) >= self.patience;
         history.deaths.push_back(now);
         while history.deaths.front().is_some_and(|death| now.saturating_sub(*death) > self.window) {
             history.deaths.pop_front();
@@ -181,7 +196,7 @@ impl RestartPolicy {
         let recent = u32::try_from(history.deaths.len()).unwrap_or(u32::MAX);
         if life.permanent && life.ready_for.is_none() {
             Decision::GiveUp(Reason::Permanent)
-        } else if self.max_failures != 0 && history.failures >= self.max_failures {
+        } else if hopeless && self.max_failures != 0 && history.failures >= self.max_failures {
             Decision::GiveUp(Reason::CrashLoop { deaths: history.failures })
         } else if self.max_deaths != 0 && recent >= self.max_deaths {
             Decision::GiveUp(Reason::TooOften { deaths: recent, window: self.window })
@@ -234,6 +249,33 @@ mod tests {
         }
         let last = policy.decide(&mut history, Duration::ZERO, BAD);
         assert_eq!(last, Decision::GiveUp(Reason::CrashLoop { deaths: 5 }));
+    }
+
+    /// The delays are what passes between the deaths, and each start takes 50 ms.
+    #[test]
+    fn one_that_has_worked_is_given_up_only_when_it_fails_for_long() {
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        let mut now = minute(1);
+        policy.decide(&mut history, now, GOOD);
+        let first = now;
+        let deaths = loop {
+            match policy.decide(&mut history, now, BAD) {
+                Decision::Restart { after } => now += after + Duration::from_millis(50),
+                Decision::GiveUp(Reason::CrashLoop { deaths }) => break deaths,
+                other => panic!("{other:?}"),
+            }
+        };
+        let took = now.saturating_sub(first);
+        assert!(took >= policy.patience && took <= policy.patience + policy.max_delay, "{took:?}");
+        assert_eq!(deaths, 10);
+        // What passed in time is forgiven whole.
+        let (policy, mut history) = (RestartPolicy::new(Restart::Always), History::default());
+        for second in 0..40 {
+            let life = if second % 20 == 0 { GOOD } else { BAD };
+            let policy = RestartPolicy { max_deaths: 0, ..policy.clone() };
+            let decision = policy.decide(&mut history, Duration::from_secs(second), life);
+            assert!(matches!(decision, Decision::Restart { .. }), "{second}: {decision:?}");
+        }
     }
 
     #[test]

@@ -74,7 +74,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// Reads what there is; what another storage `driver` was given does not count. The second says what is wrong with it; then nothing is known, and images that the daemon has are found anyway.
+    /// Reads what there is; what another storage `driver` was given does not count. The second says what is wrong with it; then nothing is
+    /// known, and images that the daemon has are found anyway.
     pub fn read(data_root: Option<&Path>, driver: String) -> (Self, Option<String>) {
         let Some(path) = data_root.map(|root| root.join(FILE)) else {
             return (Self { driver, ..Self::default() }, None);

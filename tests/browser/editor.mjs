@@ -98,10 +98,10 @@ class Editor {
         }
     }
 
-    /** Whether a line is the last in the terminal, within 10 s. Where it wraps is the terminal's business. */
+    /** Whether a line is the last in the terminal, within 5 s. Where it wraps is the terminal's business. */
     async stands(line) {
         const bare = (text) => text.replaceAll(/\s/g, '');
-        for (const end = Date.now() + 10_000; Date.now() < end; await this.page.waitForTimeout(100)) {
+        for (const end = Date.now() + 5_000; Date.now() < end; await this.page.waitForTimeout(100)) {
             if (bare(await this.text()).endsWith(bare(line))) return true;
         }
         return false;

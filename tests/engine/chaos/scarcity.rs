@@ -75,9 +75,8 @@ pub fn hunger_for_memory_never_ends_pid_one() -> Result<(), Failed> {
         dind.wait_healthy(Duration::from_secs(90));
     }
     assert_eq!(kept(&dind), kept_before, "{}", told(&dind));
-    // Many small ones: the largest are the daemons and the shims. They end before a daemon that is killed at each start is given up,
-    // which takes 1.3 s.
-    let many = "i=0; while [ $i -lt 45 ]; do perl -e '$x = \"a\" x 8e6; sleep 1' & i=$((i+1)); done; wait";
+    // Many small ones: the largest are the daemons and the shims, and these may be killed at every start meanwhile.
+    let many = "i=0; while [ $i -lt 45 ]; do perl -e '$x = \"a\" x 8e6; sleep 2' & i=$((i+1)); done; wait";
     dind.sh(many);
     std::thread::sleep(Duration::from_millis(300));
     dind.wait_healthy(Duration::from_secs(90));
