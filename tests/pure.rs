@@ -229,3 +229,18 @@ fn the_supervisor_measures_with_the_monotonic_clock() {
         assert!(!code.contains("Instant") && !code.contains("SystemTime"), "{decides} asks a clock by itself");
     }
 }
+
+#[test]
+fn help_and_version_need_no_settings() {
+    let run = |argument: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dindctl"));
+        command.arg(argument).env("DINDCTL_RESTART", "unless-stopped").output().unwrap()
+    };
+    for argument in ["--version", "--help"] {
+        let said = run(argument);
+        assert!(said.status.success() && said.stderr.is_empty() && !said.stdout.is_empty(), "{argument}: {said:?}");
+    }
+    let said = run("status");
+    assert_eq!(said.status.code(), Some(125), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("DINDCTL_RESTART"), "{said:?}");
+}

@@ -19,7 +19,7 @@ settings=(
     'DINDCTL_IMAGE image dindctl/dind:dev'
     'DINDCTL_BASE image debian:trixie-slim'
     'DINDCTL_BINARY choice:build,prebuilt build'
-    'DINDCTL_RESTART restart unless-stopped'
+    'DINDCTL_CONTAINER_RESTART restart unless-stopped'
     'DINDCTL_LISTEN listen unix:///var/run/docker.sock,tcp://0.0.0.0:2375'
     'DIND_WORKSPACE_PATH folder /workspaces'
     'DINDCTL_NETWORK name claude-network'

@@ -31,8 +31,8 @@ check_overlays() {
         die "dev publishes the daemon's port, and production does not" "choose one of the two"
     fi
     # Only dind's own policy can stand in the overlay.
-    if has_overlay production && [[ ${setting_source[DINDCTL_RESTART]} == default ]]; then
-        setting_value[DINDCTL_RESTART]=always setting_source[DINDCTL_RESTART]=environment
+    if has_overlay production && [[ ${setting_source[DINDCTL_CONTAINER_RESTART]} == default ]]; then
+        setting_value[DINDCTL_CONTAINER_RESTART]=always setting_source[DINDCTL_CONTAINER_RESTART]=environment
     fi
 }
 
@@ -52,7 +52,7 @@ compose() {
 # export_settings: what was found out here, for docker compose and the scripts that are called.
 export_settings() {
     local name
-    for name in DINDCTL_CPUS DINDCTL_CPUS_RESERVED DINDCTL_MEMORY DINDCTL_MEMORY_RESERVED DINDCTL_RESTART DINDCTL_BASE; do
+    for name in DINDCTL_CPUS DINDCTL_CPUS_RESERVED DINDCTL_MEMORY DINDCTL_MEMORY_RESERVED DINDCTL_CONTAINER_RESTART DINDCTL_BASE; do
         export "$name=$(setting "$name")"
     done
 }

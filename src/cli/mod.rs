@@ -42,6 +42,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use environment::Environment;
@@ -198,6 +199,13 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     let argv = protect(translate(argv));
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
+    let matches = Cli::command().try_get_matches_from(argv.clone());
+    // Whoever asks for help may have to be told how to mend the settings.
+    if let Err(asked) = &matches
+        && matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+    {
+        return usage(asked, &argv, failed, Voice::default());
+    }
     // What takes secrets out has no settings: it has to work where those are what is wrong.
     let settings = if argv.get(1).is_some_and(|word| word == "redact") {
         Config::from_parts(None, &[])
@@ -211,7 +219,7 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
             return failed;
         }
     };
-    let matches = match Cli::command().try_get_matches_from(argv.clone()) {
+    let matches = match matches {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
     };
@@ -303,7 +311,6 @@ fn protect(mut argv: Vec<OsString>) -> Vec<OsString> {
 
 /// Prints help and version as they are, and an error as one line with one hint.
 fn usage(error: &clap::Error, argv: &[OsString], failed: u8, voice: Voice) -> u8 {
-    use clap::error::ErrorKind;
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // Help that nobody reads to the end is no failure.
         let _ = error.print();

@@ -17,6 +17,7 @@ type Case = fn() -> Result<(), Failed>;
 pub const CASES: &[(&str, Case)] = &[
     ("compose::every_combination_is_read_without_a_word", every_combination_is_read_without_a_word),
     ("compose::the_daemon_alone_is_healthy_and_scripts_find_it", the_daemon_alone_is_healthy_and_scripts_find_it),
+    ("compose::the_first_command_of_the_readme_runs_code", the_first_command_of_the_readme_runs_code),
     ("compose::a_rebuild_replaces_what_has_another_image", a_rebuild_replaces_what_has_another_image),
 ];
 
@@ -255,6 +256,16 @@ fn the_daemon_alone_is_healthy_and_scripts_find_it() -> Result<(), Failed> {
 fn on_the_machine(options: &[&str], script: &str) -> Said {
     let run = ["run", "--rm", "--network=host", "--entrypoint=bash"];
     docker(&[&run[..], options, &[&image(), "-c", script]].concat())
+}
+
+/// `scripts/up` with everything that it builds; what is there already is not made again.
+fn the_first_command_of_the_readme_runs_code() -> Result<(), Failed> {
+    let stack = Stack::new(&[]);
+    let said = stack.script("up", &[]);
+    assert!(said.code == 0 && said.out.starts_with("Hello from DinD!\n"), "{said:?}");
+    let again = stack.script("up", &["--no-build"]);
+    assert!(again.code == 0 && again.out.contains("ran already"), "{again:?}");
+    Ok(())
 }
 
 /// An image of ours that was made of something else than what is here now.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use dindctl::cli::config::keys::KEYS;
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -98,6 +99,17 @@ fn every_variable_has_one_default_and_is_explained() {
     assert_eq!(unused, scripts_own, "variables that no compose file uses");
 }
 
+/// The scripts export some of them, and dindctl itself reads the environment: one name has one meaning.
+#[test]
+fn no_variable_means_something_else_to_dindctl() {
+    for name in settings().keys().filter(|name| KEYS.iter().any(|key| key.env == **name)) {
+        let handed_on = services().iter().any(|(_, _, service)| {
+            service["environment"][name].as_str().is_some_and(|value| value.starts_with(&format!("${{{name}:-")))
+        });
+        assert!(handed_on, "{name} is a setting of dindctl's and of the stack's");
+    }
+}
+
 #[test]
 fn the_search_for_variables_finds_them() {
     let found = variables("# ${NO:-1}\na: ${ONE:-x:y}/${TWO}\nb: $${THREE} $$FOUR");
@@ -127,7 +139,7 @@ fn every_service_is_bounded_watched_and_stopped_in_order() {
         assert!(limits["cpus"].is_string() && limits["memory"].is_string(), "{place}: {limits}");
         let logging = serde_json::json!({"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}});
         assert_eq!(service["logging"], logging, "{place}");
-        assert_eq!(service["restart"], "${DINDCTL_RESTART:-unless-stopped}", "{place}");
+        assert_eq!(service["restart"], "${DINDCTL_CONTAINER_RESTART:-unless-stopped}", "{place}");
         assert_eq!(service["networks"], serde_json::json!(["default"]), "{place}");
         for wanted in ["test", "interval", "timeout", "retries", "start_period", "start_interval"] {
             assert!(!service["healthcheck"][wanted].is_null(), "{place}: no healthcheck.{wanted}");

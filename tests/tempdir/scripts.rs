@@ -76,7 +76,7 @@ const WRONG: [(&str, &str); 33] = [
     ("DINDCTL_IMAGE", "UPPER case"),
     ("DINDCTL_BASE", "debian:"),
     ("DINDCTL_BINARY", "download"),
-    ("DINDCTL_RESTART", "sometimes"),
+    ("DINDCTL_CONTAINER_RESTART", "sometimes"),
     ("DINDCTL_LISTEN", "dind:2375"),
     ("DIND_WORKSPACE_PATH", "workspaces"),
     ("DINDCTL_NETWORK", "a network"),
