@@ -220,7 +220,7 @@ fn the_daemon_alone_is_healthy_and_scripts_find_it() -> Result<(), Failed> {
     let dry = stack.script("clean", &["--dry-run"]);
     assert!(dry.code == 0 && dry.err.contains("nothing to remove"), "{dry:?}");
     let logs = stack.script("logs", &["--tail", "50"]).ok();
-    assert!(logs.contains("dockerd is ready"), "{logs}");
+    assert!(logs.contains("dockerd is ready") && !logs.contains('\u{1b}'), "{logs:?}");
 
     // The workspaces, there and back.
     stack.sh("dind", "echo before >$DIND_WORKSPACE_PATH/file").ok();
