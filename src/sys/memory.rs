@@ -23,37 +23,55 @@ pub enum ReleaseError {
         error: std::io::Error,
     },
     /// The kernel refused.
-    #[error("madvise(MADV_DONTNEED) of the program's text: {0}")]
+    #[error("madvise(MADV_DONTNEED) of the program's own pages: {0}")]
     Advise(Errno),
 }
 
-/// Drops the resident pages of this program's text. `proc` is a mounted procfs.
+/// Drops the resident pages of this program's code and constants. `proc` is a mounted procfs.
 ///
-/// Only mappings of our own executable that are executable and not writable are touched: those hold exactly what the
-/// file holds (the linker's relocations are elsewhere), so a page that is needed again is simply read again.
-pub fn release_text(proc: &Path) -> Result<(), ReleaseError> {
-    let maps = proc.join("self/maps");
+/// Only mappings of our own executable are touched that cannot be written and in which every page is the file's: what the
+/// linker's relocations changed is anonymous memory (`Anonymous` of `proc_pid_smaps(5)`), and a mapping with such pages
+/// stays whole. A page that is needed again is simply read again.
+pub fn release_program(proc: &Path) -> Result<(), ReleaseError> {
+    let maps = proc.join("self/smaps");
     let read = |path: &Path, error| ReleaseError::Read { path: path.display().to_string(), error };
     let program = std::fs::read_link(proc.join("self/exe")).map_err(|error| read(&proc.join("self/exe"), error))?;
     let text = std::fs::read_to_string(&maps).map_err(|error| read(&maps, error))?;
-    for (start, end) in text.lines().filter_map(|line| text_range(line, &program)) {
-        // SAFETY: the range is a private, read-only, executable mapping of our own file. Dropping its pages changes
-        // nothing that can be read from it, not even for the instructions that run right now.
+    for (start, end) in unchanged(&text, &program) {
+        // SAFETY: the range is a private mapping of our own file that nobody can write, and no page of it differs from
+        // the file. Dropping its pages changes nothing that can be read from it, not even for the instructions that run now.
         let result = unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         Errno::result(result).map_err(ReleaseError::Advise)?;
     }
     Ok(())
 }
 
-/// The range of a line of `/proc/PID/maps` (`proc_pid_maps(5)`) if it is text of `program`.
-fn text_range(line: &str, program: &Path) -> Option<(usize, usize)> {
+/// The mappings of `/proc/PID/smaps` that hold just what `program` holds.
+fn unchanged(smaps: &str, program: &Path) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut candidate = None;
+    for line in smaps.lines() {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if !first.ends_with(':') {
+            candidate = unwritable_range(line, program);
+        } else if first == "Anonymous:" {
+            // A kernel that does not tell it lets nothing be dropped.
+            let none = line.split_whitespace().nth(1) == Some("0");
+            found.extend(candidate.take().filter(|_| none));
+        }
+    }
+    found
+}
+
+/// The range in the first line of a mapping if it is one of `program` that cannot be written.
+fn unwritable_range(line: &str, program: &Path) -> Option<(usize, usize)> {
     let (fields, path) = line.split_once('/')?;
     if Path::new(&format!("/{path}")) != program {
         return None;
     }
     let mut fields = fields.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    if fields.next()? != "r-xp" {
+    if !matches!(fields.next()?, "r-xp" | "r--p") {
         return None;
     }
     let number = |text| usize::from_str_radix(text, 16).ok();
@@ -65,27 +83,53 @@ fn text_range(line: &str, program: &Path) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_text_of_the_program_is_taken() {
-        let program = Path::new("/usr/local/bin/dindctl");
-        let range = |line: &str| text_range(line, program);
-        let text = "7fca3e0e4000-7fca3e492000 r-xp 0012c000 00:2c 1794063                    /usr/local/bin/dindctl";
-        assert_eq!(range(text), Some((0x7fca_3e0e_4000, 0x7fca_3e49_2000)));
-        assert_eq!(range(&text.replace("r-xp", "r--p")), None, "relocated data looks like this");
-        assert_eq!(range(&text.replace("r-xp", "rwxp")), None);
-        assert_eq!(range(&text.replace("dindctl", "other")), None);
-        assert_eq!(range("7fca3dfb5000-7fca3dfb7000 r-xp 00000000 00:00 0                          [vdso]"), None);
-    }
+    const CODE: &str = "\
+7fca3e0e4000-7fca3e492000 r-xp 0012c000 00:2c 1794063                    /usr/local/bin/dindctl
+Size:               3768 kB
+Rss:                2304 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
+";
 
     #[test]
-    fn the_program_goes_on_after_giving_its_text_back() {
+    fn only_what_is_as_in_the_file_is_taken() {
+        let ranges = |smaps: &str| unchanged(smaps, Path::new("/usr/local/bin/dindctl"));
+        let whole = vec![(0x7fca_3e0e_4000, 0x7fca_3e49_2000)];
+        assert_eq!(ranges(CODE), whole);
+        assert_eq!(ranges(&CODE.replace("r-xp", "r--p")), whole, "constants");
+        let relocated = CODE.replace("r-xp", "r--p").replace("Anonymous:             0", "Anonymous:           144");
+        assert_eq!(ranges(&relocated), []);
+        assert_eq!(ranges(&CODE.replace("r-xp", "rwxp")), []);
+        assert_eq!(ranges(&CODE.replace("r-xp", "rw-p")), []);
+        assert_eq!(ranges(&CODE.replace("dindctl", "other")), []);
+        assert_eq!(ranges(&CODE.replace("Anonymous", "Unknown")), []);
+        assert_eq!(ranges(&CODE.replace("/usr/local/bin/dindctl", "[vdso]")), []);
+        assert_eq!(ranges(&[CODE, &relocated, CODE].concat()), [whole.clone(), whole].concat(), "each by itself");
+    }
+
+    /// The kernel's list of this very process, with the relocated data of a program that is position independent.
+    #[test]
+    fn relocated_data_of_a_real_process_stays() {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
+        let taken = unchanged(&smaps, &program);
+        let changed = &raw const RELOCATED as usize;
+        let code = unchanged as fn(&str, &Path) -> Vec<(usize, usize)> as usize;
+        assert!(taken.iter().any(|(start, end)| (*start..*end).contains(&code)), "{taken:x?}");
+        assert!(!taken.iter().any(|(start, end)| (*start..*end).contains(&changed)), "{taken:x?}");
+    }
+
+    static RELOCATED: fn(Vec<u8>) -> Result<String, std::string::FromUtf8Error> = String::from_utf8;
+
+    #[test]
+    fn the_program_goes_on_after_giving_its_pages_back() {
         let resident = || {
             let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
             let own = text.lines().skip_while(|line| !line.contains(" r-xp ") || !line.contains('/'));
             let rss = own.skip(1).find(|line| line.starts_with("Rss:")).unwrap().to_owned();
             rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
         };
-        release_text(Path::new("/proc")).unwrap();
+        release_program(Path::new("/proc")).unwrap();
         let words: Vec<String> = (0..100).map(|number| format!("{number:x}")).collect();
         assert_eq!(words.concat().len(), 16 + 84 * 2);
         assert!(resident() > 0, "what runs is read again");

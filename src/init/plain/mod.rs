@@ -24,7 +24,7 @@ use self::answer::{Answer, Answers};
 use super::reaper::harvest_children;
 use crate::sys::descriptors::close_from;
 use crate::sys::inheritance::Inheritance;
-use crate::sys::memory::release_text;
+use crate::sys::memory::release_program;
 use crate::sys::signal::{send, send_to_group};
 use crate::sys::signal_set::{SignalSet, Taken, block, set_ignored, take, take_within};
 use crate::sys::spawn::Step;
@@ -258,7 +258,7 @@ fn next(set: SignalSet, more: bool, settled: &mut bool) -> Result<Option<Taken>,
         }
         *settled = true;
         // Without procfs they stay, which costs some memory and nothing else.
-        let _ = release_text(Path::new("/proc"));
+        let _ = release_program(Path::new("/proc"));
     }
     take(set).map(Some)
 }

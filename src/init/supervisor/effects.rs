@@ -14,13 +14,14 @@ use crate::init::spec::{Notice, Readiness, RunMode};
 use crate::init::state::Phase;
 use crate::init::unit::Unit;
 use crate::init::words;
-use crate::sys::memory::release_text;
+use crate::sys::memory::release_program;
 use crate::sys::signal;
 
 impl Supervisor {
     pub(super) fn handle(&mut self, index: usize, event: Event) {
         let now = self.now();
         let Some(unit) = self.units.get_mut(index) else { return };
+        self.stirred = true;
         for effect in unit.machine.handle(now, event) {
             self.apply(index, event, effect);
         }
@@ -79,7 +80,6 @@ impl Supervisor {
             }
             if self.daemon == Some(index) && self.state.current.ready_ms.is_none() {
                 self.state.current.ready_ms = Some(millis);
-                self.settle();
                 self.tell_upstream("READY=1");
             }
             self.streams.info(&format!("{name} is ready{again} ({millis:.0} ms after the start)"));
@@ -88,9 +88,10 @@ impl Supervisor {
         self.has_come(name, again);
     }
 
-    /// From here on there is little to do: what only the start needed need not stay in memory.
-    fn settle(&mut self) {
-        if let Err(error) = release_text(Path::new("/proc")) {
+    /// Nothing goes on: what only the start, or the end of a service, needed is not to stay in memory.
+    pub(super) fn settle(&mut self) {
+        self.stirred = false;
+        if let Err(error) = release_program(Path::new("/proc")) {
             self.streams.debug(&format!("the start's memory is kept: {error}"));
         }
     }

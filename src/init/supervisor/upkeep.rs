@@ -123,6 +123,7 @@ impl Supervisor {
     pub(super) fn upkeep_died(&mut self, pid: i32, exit: Exit) -> bool {
         let now = self.now();
         let Some(due) = self.upkeep.iter_mut().find(|due| due.process == Some(pid)) else { return false };
+        self.stirred = true;
         let name = due.work.name;
         let verdict = (due.work.judge)(exit);
         // What is still due after a success would be due for ever.
