@@ -18,6 +18,7 @@ pub mod order;
 pub mod pause;
 pub mod pax;
 pub mod read;
+mod records;
 pub mod remove;
 pub mod restore;
 pub mod seal;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use tar::{EntryType, Header};
 
 use super::entry::{Entry, Kind, MODE, Time};
+use super::records::{self, Records, escaped, time_of, time_text, unescaped};
 
 /// Unit of a tar archive, bytes.
 pub const BLOCK: usize = 512;
@@ -83,7 +84,7 @@ fn tree_name(path: &[u8]) -> Vec<u8> {
 }
 
 fn blocks(name: &[u8], entry: &Entry) -> Result<Vec<u8>, PaxError> {
-    let mut records = BTreeMap::new();
+    let mut records = Records::new();
     let mut header = Header::new_ustar();
     header.set_mode(entry.mode & MODE);
     // Every extended value leaves the plain field at zero, or at a likeness that is no value.
@@ -136,7 +137,7 @@ fn blocks(name: &[u8], entry: &Entry) -> Result<Vec<u8>, PaxError> {
 }
 
 /// Short ASCII stands in the field itself, everything else in a record with a likeness in the field.
-fn text(field: &mut [u8; 100], value: &[u8], record: &str, records: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+fn text(field: &mut [u8; 100], value: &[u8], record: &str, records: &mut Records) {
     let fits = value.len() <= field.len() && value.is_ascii();
     for (place, byte) in field.iter_mut().zip(value) {
         *place = if byte.is_ascii() { *byte } else { b'_' };
@@ -146,8 +147,8 @@ fn text(field: &mut [u8; 100], value: &[u8], record: &str, records: &mut BTreeMa
     }
 }
 
-fn extension(records: &BTreeMap<Vec<u8>, Vec<u8>>, bytes: &mut Vec<u8>) -> Result<(), PaxError> {
-    let body: Vec<u8> = records.iter().flat_map(|(name, value)| record(name, value)).collect();
+fn extension(records: &Records, bytes: &mut Vec<u8>) -> Result<(), PaxError> {
+    let body = records::write(records);
     let size = body.len() as u64;
     if size > LONGEST_EXTENSION {
         return Err(PaxError::Extension);
@@ -168,76 +169,6 @@ fn extension(records: &BTreeMap<Vec<u8>, Vec<u8>>, bytes: &mut Vec<u8>) -> Resul
     bytes.extend_from_slice(&body);
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     Ok(())
-}
-
-/// `LENGTH NAME=VALUE\n`, where the length counts its own digits.
-fn record(name: &[u8], value: &[u8]) -> Vec<u8> {
-    let rest = name.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    [length.to_string().as_bytes(), b" ", name, b"=", value, b"\n"].concat()
-}
-
-/// A name must not hold what ends it, so `=` is written as GNU tar does.
-fn escaped(name: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(name.len());
-    for byte in name {
-        match byte {
-            b'=' => text.extend_from_slice(b"%3D"),
-            b'%' => text.extend_from_slice(b"%25"),
-            _ => text.push(*byte),
-        }
-    }
-    text
-}
-
-fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
-    let mut name = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte == b'%' {
-            let (code, tail) = rest.split_at_checked(2)?;
-            rest = tail;
-            name.push(match code {
-                b"3D" => b'=',
-                b"25" => b'%',
-                _ => return None,
-            });
-        } else {
-            name.push(*byte);
-        }
-    }
-    Some(name)
-}
-
-/// Decimal seconds; before 1970 the fraction counts away from zero, as every reader takes it.
-fn time_text(time: Time) -> String {
-    if time.nsec == 0 {
-        return time.sec.to_string();
-    }
-    let (sign, sec, nsec) = if time.sec < 0 {
-        ("-", (time.sec + 1).unsigned_abs(), 1_000_000_000 - time.nsec)
-    } else {
-        ("", time.sec.unsigned_abs(), time.nsec)
-    };
-    format!("{sign}{sec}.{nsec:09}")
-}
-
-fn time_of(text: &str) -> Option<Time> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nsec = match fraction.len() {
-        0 => 0,
-        9 if fraction.bytes().all(|byte| byte.is_ascii_digit()) => fraction.parse().ok()?,
-        _ => return None,
-    };
-    let sec: i64 = whole.parse().ok()?;
-    if nsec != 0 && whole.starts_with('-') {
-        return Some(Time { sec: sec.checked_sub(1)?, nsec: 1_000_000_000 - nsec });
-    }
-    Some(Time { sec, nsec })
 }
 
 /// How many bytes of extended header follow this block; `None` when it is an entry's own header.
@@ -269,34 +200,18 @@ fn checked(block: &[u8; BLOCK]) -> Result<&Header, PaxError> {
 pub fn decode(blocks: &[u8]) -> Result<Item, PaxError> {
     let (before, last) = blocks.split_last_chunk::<BLOCK>().ok_or(PaxError::Form)?;
     let records = match before.split_first_chunk::<BLOCK>() {
-        None => BTreeMap::new(),
+        None => Records::new(),
         Some((first, body)) => {
             let size = extension_size(first)?.ok_or(PaxError::Form)?;
             let size = usize::try_from(size).map_err(|_| PaxError::Extension)?;
-            records_of(body.get(..size).ok_or(PaxError::Form)?)?
+            records::read(body.get(..size).ok_or(PaxError::Form)?).ok_or(PaxError::Record)?
         }
     };
     let item = item(checked(last)?, records)?;
     if encode(&item)? == blocks { Ok(item) } else { Err(PaxError::Form) }
 }
 
-fn records_of(mut body: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, PaxError> {
-    let mut records = BTreeMap::new();
-    while !body.is_empty() {
-        let blank = body.iter().take(20).position(|byte| *byte == b' ').ok_or(PaxError::Record)?;
-        let digits = body.get(..blank).and_then(|digits| std::str::from_utf8(digits).ok());
-        let length: usize = digits.and_then(|digits| digits.parse().ok()).ok_or(PaxError::Record)?;
-        let (line, rest) = body.split_at_checked(length).ok_or(PaxError::Record)?;
-        let text = line.get(blank + 1..).and_then(|text| text.strip_suffix(b"\n")).ok_or(PaxError::Record)?;
-        let equals = text.iter().position(|byte| *byte == b'=').ok_or(PaxError::Record)?;
-        let (name, value) = text.split_at_checked(equals).ok_or(PaxError::Record)?;
-        records.insert(name.to_vec(), value.get(1..).unwrap_or_default().to_vec());
-        body = rest;
-    }
-    Ok(records)
-}
-
-fn item(header: &Header, mut records: BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Item, PaxError> {
+fn item(header: &Header, mut records: Records) -> Result<Item, PaxError> {
     let mut number = |name: &str, field: std::io::Result<u64>| match records.remove(name.as_bytes()) {
         Some(value) => std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(PaxError::Record),
         None => field.map_err(|_| PaxError::Number),
@@ -456,14 +371,6 @@ pub(super) mod tests {
         ] {
             assert_eq!(decode(&encode(&item).unwrap()), Ok(item));
         }
-    }
-
-    #[test]
-    fn times_before_1970_are_decimal_numbers() {
-        assert_eq!(time_text(Time { sec: -1, nsec: 500_000_000 }), "-0.500000000");
-        assert_eq!(time_of("-0.500000000"), Some(Time { sec: -1, nsec: 500_000_000 }));
-        assert_eq!(time_text(Time { sec: -2, nsec: 0 }), "-2");
-        assert_eq!(time_of("12.5"), None);
     }
 
     #[test]
