@@ -230,7 +230,7 @@ impl Supervisor {
             return;
         }
         let Some(index) = self.units.iter().position(|unit| unit.machine.pid() == Some(death.pid)) else {
-            self.orphans = self.orphans.saturating_add(1);
+            self.orphan_died(death.exit);
             return;
         };
         let Some(unit) = self.units.get_mut(index) else { return };

@@ -57,6 +57,7 @@ pub const CASES: &[(&str, Case)] = &[
         "chaos::empty_groups_of_killed_daemons_go_when_these_are_back",
         tidy::empty_groups_of_killed_daemons_go_when_these_are_back,
     ),
+    ("chaos::empty_groups_go_after_a_shim_was_killed", tidy::empty_groups_go_after_a_shim_was_killed),
     ("chaos::the_watch_sees_a_zombie", the_watch_sees_a_zombie),
 ];
 

@@ -16,6 +16,10 @@ use crate::sys::wait::Exit;
 /// Time until the next attempt after one that failed.
 const AGAIN: Duration = Duration::from_secs(3600);
 
+/// Time from the end of a killed orphan until somebody looks at what it has left: the daemon has tidied up then, and memory that was
+/// missing is there again.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
 /// The work and when somebody looks at it next.
 pub struct Due {
     work: Upkeep,
@@ -44,7 +48,9 @@ impl Due {
         self.next = match &mut self.work.occasion {
             Occasion::Due(due) => Some(now.saturating_add(due().unwrap_or(overdue))),
             // It may have come again while the process ran.
-            Occasion::Return(_) | Occasion::First(_) => self.next.filter(|_| self.process.is_some()),
+            Occasion::Return(_) | Occasion::Blow(_) | Occasion::First(_) => {
+                self.next.filter(|_| self.process.is_some())
+            }
         };
     }
 
@@ -58,7 +64,7 @@ impl Due {
                 }
                 None => true,
             },
-            Occasion::Return(_) | Occasion::First(_) => {
+            Occasion::Return(_) | Occasion::Blow(_) | Occasion::First(_) => {
                 self.next = None;
                 true
             }
@@ -70,11 +76,21 @@ impl Due {
         let comes = match &self.work.occasion {
             Occasion::Due(_) => false,
             Occasion::Return(names) => again && names.iter().any(|name| name == service),
+            Occasion::Blow(name) => again && name == service,
             // It may have died before it was ready for the first time.
             Occasion::First(name) => !self.begun && name == service,
         };
         if comes {
             self.next = Some(now);
+        }
+    }
+
+    /// An orphan was killed, and `ready` are the services that are.
+    fn orphan_killed(&mut self, ready: impl Fn(&str) -> bool, now: Duration) {
+        if let Occasion::Blow(name) = &self.work.occasion
+            && ready(name)
+        {
+            self.next = Some(self.next.unwrap_or(now.saturating_add(AFTERMATH)));
         }
     }
 
@@ -85,7 +101,7 @@ impl Due {
                 self.next = Some(now.saturating_add(AGAIN));
                 "; tried again in an hour"
             }
-            Occasion::Return(_) | Occasion::First(_) => "",
+            Occasion::Return(_) | Occasion::Blow(_) | Occasion::First(_) => "",
         }
     }
 }
@@ -116,6 +132,21 @@ impl Supervisor {
         let now = self.now();
         for due in &mut self.upkeep {
             due.ready(service, again, now);
+        }
+    }
+
+    /// A process that somebody had left to us is dead. While a daemon is away, its return is the moment to look.
+    pub(super) fn orphan_died(&mut self, exit: Exit) {
+        self.orphans = self.orphans.saturating_add(1);
+        if exit != Exit::Signal(Signal::SIGKILL as i32) {
+            return;
+        }
+        let now = self.now();
+        let units = &self.units;
+        let ready =
+            |name: &str| units.iter().any(|unit| unit.spec.name == name && unit.machine.phase() == Phase::Ready);
+        for due in &mut self.upkeep {
+            due.orphan_killed(ready, now);
         }
     }
 
@@ -189,5 +220,30 @@ mod tests {
         due.begun = true;
         due.ready("a", true, NOW);
         assert_eq!(due.timer(), None);
+    }
+
+    #[test]
+    fn killed_orphans_are_looked_after_once_for_all_and_later() {
+        let mut due = due(Occasion::Blow("a".into()));
+        due.orphan_killed(|_| false, NOW);
+        assert_eq!(due.timer(), None, "its return comes");
+        due.orphan_killed(|name| name == "a", NOW);
+        due.orphan_killed(|_| true, NOW + Duration::from_secs(1));
+        assert_eq!(due.timer(), Some(NOW + AFTERMATH));
+        // A return is a reason to look at once.
+        due.ready("a", true, NOW);
+        assert!(due.timer() == Some(NOW) && due.begins(NOW));
+        due.process = Some(1);
+        // One that is killed during the look is not seen by it.
+        due.orphan_killed(|_| true, NOW);
+        assert_eq!(due.timer(), None);
+        due.look_again(NOW, AGAIN);
+        due.process = None;
+        assert!(due.timer() == Some(NOW + AFTERMATH) && due.begins(NOW + AFTERMATH));
+        due.look_again(NOW, AGAIN);
+        assert_eq!(due.timer(), None);
+        let mut other = self::due(Occasion::Return(vec!["a".into()]));
+        other.orphan_killed(|_| true, NOW);
+        assert_eq!(other.timer(), None);
     }
 }

@@ -74,3 +74,25 @@ pub fn empty_groups_of_killed_daemons_go_when_these_are_back() -> Result<(), Fai
     assert_eq!(dind.sh("docker ps --quiet | wc -l").ok(), "1", "{}", told(&dind));
     Ok(())
 }
+
+/// A shim that dies alone brings no daemon back; PID 1, whose child it is, has somebody look all the same.
+pub fn empty_groups_go_after_a_shim_was_killed() -> Result<(), Failed> {
+    let dind = Container::dind("shim", &[]);
+    let id = dind.sh(NESTED).ok();
+    let id = id.lines().last().ok_or("no container")?;
+    dind.sh("mkdir $(dirname $(find /sys/fs/cgroup -maxdepth 2 -name docker -type d | head -1))/docker/$(printf 'a%.0s' $(seq 64))").ok();
+    let kill = "for one in /proc/[0-9]*; do
+        read -r name <$one/comm; if [ \"$name\" = containerd-shim ]; then kill -KILL ${one#/proc/} && echo killed; fi; done 2>/dev/null; :";
+    assert_eq!(dind.sh(kill).ok(), "killed");
+    let end = Instant::now() + Duration::from_secs(120);
+    let groups = || dind.sh("find /sys/fs/cgroup -path '*/docker/*' -type d").ok();
+    while groups().contains("aaaa") {
+        assert!(Instant::now() < end, "{}\n{}", groups(), told(&dind));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(groups(), "", "{}", told(&dind));
+    assert_eq!(dind.logs().matches("that dockerd does not know any more removed").count(), 1, "{}", told(&dind));
+    let ended = dind.exec(&["docker", "inspect", "--format={{.State.Status}}", id]).ok();
+    assert_eq!(ended, "exited", "{}", told(&dind));
+    Ok(())
+}
