@@ -61,8 +61,8 @@ pub enum StartError {
     Subreaper(Errno),
 }
 
-/// Quiet time after which the pages that something rare needed are given back, which costs 0.2 ms.
-const SETTLED: Duration = Duration::from_secs(1);
+/// Before a wait as long as this the pages that something rare needed are given back, which costs 0.2 ms.
+const LONG: Duration = Duration::from_secs(1);
 
 /// PID 1 of a container with services.
 pub struct Supervisor {
@@ -160,7 +160,7 @@ impl Supervisor {
             orphans: 0,
             // Children that died before we caught SIGCHLD told nobody.
             more_dead: true,
-            stirred: true,
+            stirred: false,
         };
         supervisor.set_banner(config.problem.as_ref());
         Ok(supervisor)
@@ -331,12 +331,11 @@ impl Supervisor {
         moments.extend(self.control.as_ref().and_then(Control::timer));
         moments.extend(self.delayed.as_ref().map(|delayed| delayed.until));
         moments.extend(self.more_dead.then_some(now));
-        let settled = now.saturating_add(SETTLED);
-        moments.extend(self.stirred.then_some(settled));
-        let waited = self.poll(until_earliest(now, moments));
-        if self.stirred && self.now() >= settled {
+        let rest = until_earliest(now, moments);
+        if self.stirred && rest.is_none_or(|rest| rest >= LONG) {
             self.settle();
         }
+        let waited = self.poll(rest);
         if let Err(errno) = waited {
             // EINVAL or ENOMEM: nothing to be done about either, and a loop without a pause would eat a core.
             self.streams.error(&format!("cannot wait for events: {errno}"));

@@ -21,10 +21,11 @@ impl Supervisor {
     pub(super) fn handle(&mut self, index: usize, event: Event) {
         let now = self.now();
         let Some(unit) = self.units.get_mut(index) else { return };
-        self.stirred = true;
         for effect in unit.machine.handle(now, event) {
             self.apply(index, event, effect);
         }
+        // Until the daemon answers for the first time, what is given back would be needed again at once.
+        self.stirred |= self.state.current.ready_ms.is_some();
     }
 
     fn apply(&mut self, index: usize, event: Event, effect: Effect) {
@@ -88,7 +89,7 @@ impl Supervisor {
         self.has_come(name, again);
     }
 
-    /// Nothing goes on: what only the start, or the end of a service, needed is not to stay in memory.
+    /// Nothing is due soon: what only the start, or the end of a service, needed is not to stay in memory.
     pub(super) fn settle(&mut self) {
         self.stirred = false;
         if let Err(error) = release_program(Path::new("/proc")) {
