@@ -1,7 +1,7 @@
 /*!
-The hidden `dindctl leavings`: removes the empty control groups of containers that killed daemons forgot while they made them. PID 1 runs
-it as a process of its own each time dockerd has come back from a death that nobody asked for, after a shim was killed, and at the end of `dindctl missed`;
-`dindctl clean` does the same by hand.
+The hidden `dindctl leavings`: removes the empty control groups of containers that killed daemons forgot while they made them.
+PID 1 runs it as a process of its own each time dockerd has come back from a death that nobody asked for, some time after a
+shim was killed, and at the end of `dindctl missed`; `dindctl clean` does the same by hand.
 
 Exit code 0: nothing of that kind is left; 125: it could not be found out, or a group could not be removed.
 */

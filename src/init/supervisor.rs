@@ -61,7 +61,8 @@ pub enum StartError {
     Subreaper(Errno),
 }
 
-/// Before a wait as long as this the pages that something rare needed are given back, which costs 0.2 ms.
+/// Before a wait as long as this the pages that something rare needed are given back: before a shorter one they would be needed
+/// again too soon.
 const LONG: Duration = Duration::from_secs(1);
 
 /// PID 1 of a container with services.

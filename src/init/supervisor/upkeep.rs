@@ -90,7 +90,7 @@ impl Due {
         if let Occasion::Blow(name) = &self.work.occasion
             && ready(name)
         {
-            self.next = Some(self.next.unwrap_or(now.saturating_add(AFTERMATH)));
+            self.next.get_or_insert(now.saturating_add(AFTERMATH));
         }
     }
 

@@ -80,9 +80,13 @@ pub fn empty_groups_go_after_a_shim_was_killed() -> Result<(), Failed> {
     let dind = Container::dind("shim", &[]);
     let id = dind.sh(NESTED).ok();
     let id = id.lines().last().ok_or("no container")?;
-    dind.sh("mkdir $(dirname $(find /sys/fs/cgroup -maxdepth 2 -name docker -type d | head -1))/docker/$(printf 'a%.0s' $(seq 64))").ok();
-    let kill = "for one in /proc/[0-9]*; do
-        read -r name <$one/comm; if [ \"$name\" = containerd-shim ]; then kill -KILL ${one#/proc/} && echo killed; fi; done 2>/dev/null; :";
+    let docker_group = "$(find /sys/fs/cgroup -maxdepth 2 -name docker -type d | head -1)";
+    dind.sh(&format!("mkdir {docker_group}/{}", "a".repeat(64))).ok();
+    let kill = r#"
+        for one in /proc/[0-9]*; do
+            read -r name <$one/comm && [ "$name" = containerd-shim ] && kill -KILL ${one#/proc/} && echo killed
+        done 2>/dev/null
+        :"#;
     assert_eq!(dind.sh(kill).ok(), "killed");
     let end = Instant::now() + Duration::from_secs(120);
     let groups = || dind.sh("find /sys/fs/cgroup -path '*/docker/*' -type d").ok();
