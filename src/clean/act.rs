@@ -11,13 +11,14 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 
-use super::groups;
-use super::inventory;
+use super::look::Found;
 use super::plan::Wishes;
 use super::report::{Bytes, Failed, Item, Kind, Report};
+use super::{forsaken, groups, inventory};
 use crate::exec::chain::{chain, one_line};
 use crate::exec::error::{ExecError, status_code};
 use crate::exec::gc;
+use crate::probe::Roots;
 
 /// A removal may have to wait for the disk, and a build cache is removed in one go.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -33,17 +34,34 @@ enum Fate {
     Failed(String),
 }
 
+impl Fate {
+    /// Of what goes unless somebody wants it.
+    fn of<E: std::error::Error>(went: Result<bool, E>) -> Self {
+        match went {
+            Ok(true) => Self::Gone,
+            Ok(false) => Self::Left,
+            Err(error) => Self::Failed(chain(&error)),
+        }
+    }
+}
+
 /// Removes the things one after the other. `report` has what was done even where this is not waited for to the end; `tell` hears what
 /// is next.
 pub async fn act(
     docker: &Docker,
-    items: &[Item],
+    roots: &Roots,
+    found: &Found,
     wishes: &Wishes,
-    layers: u64,
     report: &mut Report,
     tell: &dyn Fn(&Item),
 ) -> Result<(), ExecError> {
     let docker = docker.clone().with_timeout(PATIENCE);
+    let items = found.items.as_slice();
+    // Before the containers, as theirs would go on running.
+    for (item, forsaken) in items.iter().filter(|item| item.kind == Kind::Task).zip(&found.forsaken) {
+        tell(item);
+        note(report, item, Fate::of(forsaken::end(&docker, roots, &forsaken.task).await));
+    }
     if let Some(first) = items.iter().find(|item| item.kind == Kind::Leftover) {
         tell(first);
         leftovers(&docker, report).await?;
@@ -65,14 +83,9 @@ pub async fn act(
     }
     for item in items.iter().filter(|item| item.kind == Kind::Cgroup) {
         tell(item);
-        let fate = match groups::remove(Path::new(&item.name)) {
-            Ok(true) => Fate::Gone,
-            Ok(false) => Fate::Left,
-            Err(error) => Fate::Failed(error.to_string()),
-        };
-        note(report, item, fate);
+        note(report, item, Fate::of(groups::remove(Path::new(&item.name))));
     }
-    measure(&docker, layers, report).await
+    measure(&docker, found.layers, report).await
 }
 
 fn note(report: &mut Report, item: &Item, fate: Fate) {

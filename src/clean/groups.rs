@@ -68,7 +68,7 @@ pub fn nobodys(groups: Vec<Group>, known: &BTreeSet<String>) -> Vec<Group> {
 }
 
 /// The container that a group is named for: 64 hexadecimal digits, or `docker-….scope` around them.
-fn container_id(name: &str) -> Option<&str> {
+pub(super) fn container_id(name: &str) -> Option<&str> {
     let id = name.strip_prefix("docker-").and_then(|rest| rest.strip_suffix(".scope")).unwrap_or(name);
     let digits = id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     (id.len() == 64 && digits).then_some(id)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
+use super::forsaken::{self, Forsaken};
 use super::groups::{self, Group};
 use super::inventory;
 use super::plan::{Wishes, plan};
@@ -20,6 +21,8 @@ use crate::probe::{ProbeError, Roots};
 pub struct Found {
     /// What may go.
     pub items: Vec<Item>,
+    /// What containerd runs and dockerd knows nothing of, one for each item of that kind.
+    pub forsaken: Vec<Forsaken>,
     /// All layers of all images, bytes.
     pub layers: u64,
     /// What could not be looked at, one line each.
@@ -34,10 +37,13 @@ pub async fn look(daemon: &Daemon, wishes: &Wishes, roots: &Roots) -> Result<Fou
     let mut found = Found {
         items: plan(&inventory, wishes, &doomed, agent.as_deref()),
         layers: inventory.layers,
-        notes: Vec::new(),
+        ..Found::default()
     };
     if locality::shares_container(daemon.peer, &roots.proc) {
-        match deserted(daemon, roots).await? {
+        let (forsaken, deserted) = tokio::join!(forsaken::look(daemon, roots), deserted(daemon, roots));
+        found.forsaken = forsaken?;
+        found.items.extend(found.forsaken.iter().map(task));
+        match deserted? {
             Ok(groups) => found.items.extend(groups.into_iter().map(item)),
             Err(error) => found.notes.push(format!("no control groups are looked for: {}", chain(&error))),
         }
@@ -68,6 +74,17 @@ async fn known(daemon: &Daemon) -> Result<BTreeSet<String>, ExecError> {
     let options = ListContainersOptionsBuilder::new().all(true).build();
     let all = daemon.docker.list_containers(Some(options)).await.map_err(ExecError::api("list containers"))?;
     Ok(all.into_iter().filter_map(|container| container.id).collect())
+}
+
+fn task(forsaken: &Forsaken) -> Item {
+    Item {
+        kind: Kind::Task,
+        name: forsaken.name().to_owned(),
+        id: Some(forsaken.task.id.clone()),
+        bytes: None,
+        reason: forsaken.reason().to_owned(),
+        references: Vec::new(),
+    }
 }
 
 fn item(group: Group) -> Item {

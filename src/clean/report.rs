@@ -21,14 +21,24 @@ pub enum Kind {
     Volume,
     /// An entry of the build cache.
     BuildCache,
+    /// What containerd runs and dockerd knows nothing of.
+    Task,
     /// An empty control group of a container that is no more.
     Cgroup,
 }
 
 impl Kind {
     /// All of them, in the order in which they go.
-    pub const ALL: [Self; 7] =
-        [Self::Leftover, Self::Container, Self::Network, Self::Image, Self::Volume, Self::BuildCache, Self::Cgroup];
+    pub const ALL: [Self; 8] = [
+        Self::Task,
+        Self::Leftover,
+        Self::Container,
+        Self::Network,
+        Self::Image,
+        Self::Volume,
+        Self::BuildCache,
+        Self::Cgroup,
+    ];
 
     /// For one and for several.
     pub const fn words(self) -> (&'static str, &'static str) {
@@ -39,6 +49,7 @@ impl Kind {
             Self::Image => ("image", "images"),
             Self::Volume => ("volume", "volumes"),
             Self::BuildCache => ("build cache entry", "build cache entries"),
+            Self::Task => ("task of containerd", "tasks of containerd"),
             Self::Cgroup => ("control group", "control groups"),
         }
     }

@@ -66,7 +66,8 @@ fn clean(arguments: &CleanArgs, environment: &Environment, voice: Voice) -> Resu
     let runtime = daemon::runtime()?;
     runtime.block_on(async {
         let daemon = daemon::connect(endpoint, &env).await?;
-        let found = look(&daemon, &wishes, &Roots::system()).await?;
+        let roots = Roots::system();
+        let found = look(&daemon, &wishes, &roots).await?;
         for note in &found.notes {
             voice.say(Level::Warn, note);
         }
@@ -85,7 +86,7 @@ fn clean(arguments: &CleanArgs, environment: &Environment, voice: Voice) -> Resu
             voice.say(Level::Info, "nothing was removed");
             return Ok(NOT_ALL);
         }
-        remove(&daemon, &found, &wishes, arguments.output, voice).await
+        remove(&daemon, &roots, &found, &wishes, arguments.output, voice).await
     })
 }
 
@@ -124,6 +125,7 @@ fn agrees(volumes: usize) -> Result<bool, Failure> {
 
 async fn remove(
     daemon: &Daemon,
+    roots: &Roots,
     found: &Found,
     wishes: &Wishes,
     output: OutputFormat,
@@ -141,7 +143,7 @@ async fn remove(
     let ended = tokio::select! {
         biased;
         number = signals.stop() => Err(number),
-        outcome = act(&daemon.docker, &found.items, wishes, found.layers, &mut report, &tell) => Ok(outcome),
+        outcome = act(&daemon.docker, roots, found, wishes, &mut report, &tell) => Ok(outcome),
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();

@@ -1,33 +1,37 @@
 /*!
-The hidden `dindctl leavings`: removes the empty control groups of containers that killed daemons forgot while they made them.
-PID 1 runs it as a process of its own each time dockerd has come back from a death that nobody asked for, some time after a
-shim was killed, and at the end of `dindctl missed`; `dindctl clean` does the same by hand.
+The hidden `dindctl leavings`: ends what containerd still runs of containers that killed daemons forgot while they made them, and
+removes their empty control groups. PID 1 runs it as a process of its own each time dockerd has come back from a death that nobody
+asked for, some time after a shim was killed, and at the end of `dindctl missed`; `dindctl clean` does the same by hand.
 
-Exit code 0: nothing of that kind is left; 125: it could not be found out, or a group could not be removed.
+Exit code 0: nothing of that kind is left; 125: it could not be found out, or something could not be removed.
 */
 use std::path::Path;
 
 use super::Environment;
 use super::failure::Failure;
 use super::say::{Level, Voice};
+use crate::clean::forsaken::{self, Forsaken};
 use crate::clean::groups::{self, Group};
 use crate::clean::look;
+use crate::exec::chain::chain;
+use crate::exec::daemon::Daemon;
 use crate::exec::{daemon, endpoint, locality};
 use crate::probe::Roots;
 
 /// How PID 1 calls it.
 pub const COMMAND: &str = "leavings";
 
-/// Removes them, and says how many there were.
+/// Removes them, and says what there was.
 pub fn run(voice: Voice) -> u8 {
-    let roots = Roots::system();
-    match look(&roots) {
-        Ok(found) => remove(&found, voice),
+    match tidy(&Roots::system(), voice) {
+        Ok(true) => 0,
+        Ok(false) => super::FAILED,
         Err(failure) => failure.report(voice),
     }
 }
 
-fn look(roots: &Roots) -> Result<Vec<Group>, Failure> {
+/// Whether all of them went. Tasks first, as containerd removes the groups of these.
+fn tidy(roots: &Roots, voice: Voice) -> Result<bool, Failure> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
@@ -39,19 +43,38 @@ fn look(roots: &Roots) -> Result<Vec<Group>, Failure> {
                 "ask beside the daemon: docker exec NAME dindctl clean",
             ));
         }
-        Ok(look::deserted(&daemon, roots).await??)
+        let ended = end(&daemon, roots, &forsaken::look(&daemon, roots).await?, voice).await;
+        let removed = remove(&look::deserted(&daemon, roots).await??, voice);
+        Ok(ended && removed)
     })
 }
 
-fn remove(found: &[Group], voice: Voice) -> u8 {
+async fn end(daemon: &Daemon, roots: &Roots, found: &[Forsaken], voice: Voice) -> bool {
+    let mut all = true;
+    for forsaken in found {
+        let name = forsaken.name();
+        match forsaken::end(&daemon.docker, roots, &forsaken.task).await {
+            Ok(true) => voice.say(Level::Warn, &format!("the task {name} was ended: {}", forsaken.reason())),
+            // One that somebody wants by now is nobody's no more.
+            Ok(false) => {}
+            Err(error) => {
+                all = false;
+                voice.say(Level::Warn, &format!("the task {name} stays: {}: {}", forsaken.reason(), chain(&error)));
+            }
+        }
+    }
+    all
+}
+
+fn remove(found: &[Group], voice: Voice) -> bool {
     let mut removed = 0_usize;
-    let mut failed = false;
+    let mut all = true;
     for group in found {
         match groups::remove(Path::new(&group.path)) {
             // One that somebody has come to life in is nobody's no more.
             Ok(gone) => removed += usize::from(gone),
             Err(error) => {
-                failed = true;
+                all = false;
                 voice.say(Level::Warn, &format!("the empty control group {} stays: {error}", group.path.display()));
             }
         }
@@ -63,5 +86,5 @@ fn remove(found: &[Group], voice: Voice) -> u8 {
             &format!("{removed} empty {groups} of containers that dockerd does not know any more removed"),
         );
     }
-    if failed { super::FAILED } else { 0 }
+    all
 }

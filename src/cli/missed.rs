@@ -2,7 +2,7 @@
 The hidden `dindctl missed`: whether the daemon believes in nested containers that are no more. PID 1 runs it as a process of its
 own when containerd has come back, because to ask the daemon takes what PID 1 does without.
 
-Where it does not, the empty control groups that killed daemons left are removed by the same process (`dindctl leavings`).
+Where it does not, what killed daemons left is removed by the same process (`dindctl leavings`).
 
 Exit code 0: it does not; [`MISSED`]: it does, and they were named; 125: it could not be found out, as where the daemon has other
 processes around it than we have.

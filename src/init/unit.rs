@@ -13,7 +13,7 @@ use super::say::Format;
 use super::service::Service;
 use super::spec::{Diagnosis, Milestone, Output, Readiness, ServiceSpec, Sink};
 use super::state::ServiceState;
-use super::sweep::{descendants, processes};
+use crate::sys::family::{descendants, processes};
 use crate::sys::spawn::{SpawnError, Stdio, Step, spawn};
 
 /// Name of the variable that tells a service where to send its notices.

@@ -8,6 +8,7 @@ Nothing here decides anything: a function does one thing, reports errno, and lea
 pub mod background;
 pub mod beside;
 pub mod descriptors;
+pub mod family;
 pub mod file;
 pub mod fsuser;
 pub mod inheritance;
@@ -17,6 +18,7 @@ pub mod module;
 pub mod mount;
 pub mod nfnetlink;
 pub mod overlay;
+pub mod pidfd;
 pub mod readiness;
 pub mod signal;
 pub mod signal_set;

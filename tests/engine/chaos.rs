@@ -5,6 +5,8 @@
 
 #[path = "chaos/execs.rs"]
 mod execs;
+#[path = "chaos/forgotten.rs"]
+mod forgotten;
 #[path = "chaos/frozen.rs"]
 mod frozen;
 #[path = "chaos/hand.rs"]
@@ -58,6 +60,11 @@ pub const CASES: &[(&str, Case)] = &[
         tidy::empty_groups_of_killed_daemons_go_when_these_are_back,
     ),
     ("chaos::empty_groups_go_after_a_shim_was_killed", tidy::empty_groups_go_after_a_shim_was_killed),
+    (
+        "chaos::what_killed_daemons_forgot_is_ended_and_nothing_else",
+        forgotten::what_killed_daemons_forgot_is_ended_and_nothing_else,
+    ),
+    ("chaos::a_start_that_takes_long_is_left_alone", forgotten::a_start_that_takes_long_is_left_alone),
     ("chaos::the_watch_sees_a_zombie", the_watch_sees_a_zombie),
 ];
 

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use dindctl::init::sweep::processes;
+use dindctl::sys::family::processes;
 use dindctl::sys::signal::send;
 use libtest_mimic::{Failed, Trial};
 

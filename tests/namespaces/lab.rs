@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dindctl::init::state::{Phase, ServiceState, SupervisorState};
-use dindctl::init::sweep::{descendants, processes};
+use dindctl::sys::family::{descendants, processes};
 use dindctl::sys::signal::send;
 use libtest_mimic::Failed;
 use nix::sys::signal::Signal;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use dindctl::init::sweep::{descendants, processes};
+use dindctl::sys::family::{descendants, processes};
 use dindctl::sys::signal::send;
 use libtest_mimic::{Failed, Trial};
 use nix::libc;

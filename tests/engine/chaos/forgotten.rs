@@ -1,0 +1,149 @@
+//! Containers whose daemon is killed between having them made and writing down that they run.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+use super::told;
+use crate::docker::Container;
+
+/// Functions for the shell inside; none waits for ever.
+///
+/// `start NAME` begins to start a container and waits until runc knows it; sets `id`, empty if it came to nothing. `forget NAME STATE` holds
+/// dockerd still, which it does not notice, between having had a task made and starting it: what is left of that moment is tried out. Then
+/// the task is started in its stead, if that is wanted, and dockerd killed. Gives the identifier.
+const WORDS: &str = r#"
+    runs=/run/docker/runtime-runc/moby
+    start() {
+        before=$(ls $runs 2>/dev/null)
+        docker run --detach --network=none --name $1 tiny /dindctl health --wait 1h >/dev/null 2>&1 &
+        id= turns=0
+        while [ $turns -lt 300000 ]; do
+            turns=$((turns + 1))
+            for path in $runs/*/state.json; do
+                id=${path%/state.json}; id=${id##*/}
+                case $before in *$id*) ;; *) [ -e $path ] && return ;; esac
+            done
+        done
+        id=
+    }
+    state() { ctr --namespace moby tasks ls | grep "$id"; }
+    forget() {
+        dockerd=$(cat /run/docker.pid)
+        for pause in 0.008 0.012 0.016 0.020 0.024 0.030 0.010 0.014 0.018 0.022 0.005 0.040 0.050 0.012 0.016; do
+            start $1
+            sleep $pause
+            kill -STOP $dockerd
+            if [ -n "$id" ] && sleep 0.3 && state | grep -q CREATED; then
+                [ $2 = CREATED ] || ctr --namespace moby tasks start --detach $id
+                kill -KILL $dockerd
+                echo $id
+                dindctl health --wait 30s >&2
+                return
+            fi
+            kill -CONT $dockerd
+            wait
+            docker rm --force $1 >&2
+        done
+        return 1
+    }
+"#;
+
+fn dind(what: &str) -> Container {
+    let dind = Container::dind(what, &[]);
+    dind.sh("tar -C /usr/local/bin -c dindctl | docker import - tiny").ok();
+    dind
+}
+
+fn run(dind: &Container, script: &str) -> String {
+    dind.sh(&format!("{WORDS}{script}")).ok()
+}
+
+/// Identifiers of the tasks that containerd has.
+fn tasks(dind: &Container) -> Vec<String> {
+    let said = dind.exec(&["ctr", "--namespace", "moby", "tasks", "ls", "--quiet"]).ok();
+    let mut ids: Vec<String> = said.lines().map(str::to_owned).collect();
+    ids.sort();
+    ids
+}
+
+fn pid_of(dind: &Container, name: &str) -> String {
+    dind.exec(&["docker", "inspect", "--format", "{{.State.Status}} {{.State.Pid}}", name]).ok()
+}
+
+/// Waits until containerd has just these tasks, and fails where another one of them went.
+fn wait_for_tasks(dind: &Container, wanted: &[&str]) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = tasks(dind);
+        assert!(wanted.iter().all(|id| found.iter().any(|one| one == id)), "{found:?} of {wanted:?}\n{}", told(dind));
+        if found.len() == wanted.len() {
+            return;
+        }
+        assert!(Instant::now() < end, "{found:?} and not just {wanted:?}\n{}", told(dind));
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+pub fn what_killed_daemons_forgot_is_ended_and_nothing_else() -> Result<(), Failed> {
+    let dind = dind("forgotten");
+    let kept = run(&dind, "docker run --detach --network=none --name kept tiny /dindctl health --wait 1h");
+    let unread = run(&dind, "docker run --detach --network=none --name unread tiny /dindctl health --wait 1h");
+    let life = pid_of(&dind, "kept");
+    // Of one that it cannot read dockerd knows nothing, but has files: it is the user's.
+    dind.sh(&format!("echo '{{' >/var/lib/docker/containers/{unread}/config.v2.json")).ok();
+
+    let created = run(&dind, "forget made CREATED");
+    assert_eq!(pid_of(&dind, "made"), "created 0");
+    let running = run(&dind, "forget begun RUNNING && docker rm begun >/dev/null");
+    assert!(dind.exec(&["docker", "inspect", &unread]).code != 0, "dockerd read {unread}");
+    wait_for_tasks(&dind, &[&kept, &unread]);
+
+    // What became of the last is said when containerd is seen to have deleted it.
+    let told_of = |id: &String| {
+        dind.logs().matches(&format!("the task {} was ended: containerd ran it, and dockerd", &id[..12])).count()
+    };
+    let end = Instant::now() + Duration::from_secs(30);
+    while [&created, &running].map(told_of) != [1, 1] {
+        assert!(Instant::now() < end, "{created} and {running}\n{}", told(&dind));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!([&kept, &unread].map(told_of), [0, 0], "{}", told(&dind));
+    for id in [&created, &running] {
+        let find = format!("find /sys/fs/cgroup /run/docker/runtime-runc /run/containerd -name '*{id}*'");
+        assert_eq!(dind.sh(&find).ok(), "", "{}", told(&dind));
+    }
+    assert_eq!(pid_of(&dind, "kept"), life, "{}", told(&dind));
+    // What is known can be started after all.
+    dind.exec(&["docker", "start", "made"]).ok();
+    assert!(pid_of(&dind, "made").starts_with("running "));
+    dind.exec(&["dindctl", "leavings"]).ok();
+    wait_for_tasks(&dind, &[&kept, &unread, &created]);
+    Ok(())
+}
+
+/// It is not taken for one that was forgotten, though the daemon's list has it as never started.
+pub fn a_start_that_takes_long_is_left_alone() -> Result<(), Failed> {
+    let dind = dind("slow");
+    // containerd does not hear that its shim has made the task, so dockerd goes on waiting for it.
+    let script = r"
+        start slow
+        for one in /proc/[0-9]*; do
+            case $(cat $one/comm) in
+                containerd) containerd=${one#/proc/} && kill -STOP $containerd ;;
+                containerd-shim) grep -q $id $one/cmdline && shim=$one ;;
+            esac
+        done 2>/dev/null
+        sleep 0.5
+        for child in $(cat $shim/task/*/children); do cat /proc/$child/comm; done
+        dindctl leavings >&2; echo leavings $?
+        kill -CONT $containerd
+        wait
+        echo $id";
+    let said = run(&dind, script);
+    let lines: Vec<&str> = said.lines().collect();
+    let &["runc:[2:INIT]", "leavings 0", id] = lines.as_slice() else { panic!("{said}\n{}", told(&dind)) };
+    assert!(pid_of(&dind, "slow").starts_with("running "), "{}", told(&dind));
+    assert_eq!(tasks(&dind), [id], "{}", told(&dind));
+    Ok(())
+}
