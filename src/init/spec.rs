@@ -207,7 +207,7 @@ pub enum Occasion {
     /// Each time one of these services has come back after a death that nobody asked for.
     Return(Vec<String>),
     /// Each time this service has come back in that way, and a while after a process that services had left to us (a shim of
-    /// containerd) was killed while this one was ready.
+    /// containerd) was killed, when this one is ready.
     Blow(String),
     /// Once: when this service is ready for the first time.
     First(String),

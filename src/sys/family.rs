@@ -1,19 +1,24 @@
 /*!
 Who descends from whom, as `/proc` tells.
 */
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Every process below `root` among pairs of process and parent.
 pub fn descendants(table: &[(i32, i32)], root: i32) -> Vec<i32> {
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        next += 1;
-        let children: Vec<i32> =
-            table.iter().filter(|(pid, of)| *of == parent && !found.contains(pid)).map(|(pid, _)| *pid).collect();
-        found.extend(children);
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in table {
+        children.entry(*parent).or_default().push(*pid);
     }
-    found.into_iter().skip(1).collect()
+    let (mut found, mut open) = (Vec::new(), vec![root]);
+    while let Some(parent) = open.pop() {
+        // The table is no snapshot: a process may be shown below its own descendant.
+        for child in children.remove(&parent).unwrap_or_default().into_iter().filter(|child| *child != root) {
+            found.push(child);
+            open.push(child);
+        }
+    }
+    found
 }
 
 /// Process and parent of every entry below `proc` that can be read.

@@ -65,6 +65,7 @@ pub const CASES: &[(&str, Case)] = &[
         forgotten::what_killed_daemons_forgot_is_ended_and_nothing_else,
     ),
     ("chaos::a_start_that_takes_long_is_left_alone", forgotten::a_start_that_takes_long_is_left_alone),
+    ("chaos::shims_of_others_stay", forgotten::shims_of_others_stay),
     ("chaos::the_watch_sees_a_zombie", the_watch_sees_a_zombie),
 ];
 

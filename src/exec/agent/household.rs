@@ -5,7 +5,6 @@ As PID 1 of a PID namespace the agent reaches all of them with `kill(-1)`, which
 fork cannot slip through, whatever sessions and groups they moved to. Anywhere else (tests, `docker run --init`) it
 must never do that; it is then the subreaper of its descendants and finds them in `/proc`.
 */
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use nix::unistd::{Pid, SysconfVar, getpid, sysconf};
 use super::classify::Death;
 use super::ending::Blow;
 use super::usage::children_cpu;
+use crate::sys::family;
 
 /// Longest wait for killed processes to be gone; what hangs in the kernel is left to the end of the namespace.
 const CLEAR_WITHIN: Duration = Duration::from_secs(2);
@@ -84,19 +84,8 @@ impl Household {
     }
 
     fn descendants(&self) -> Vec<Pid> {
-        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-        for stat in self.stats() {
-            children.entry(stat.parent).or_default().push(stat.pid);
-        }
-        let mut found = Vec::new();
-        let mut open = vec![getpid().as_raw()];
-        while let Some(parent) = open.pop() {
-            for child in children.remove(&parent).unwrap_or_default() {
-                found.push(Pid::from_raw(child));
-                open.push(child);
-            }
-        }
-        found
+        let all = family::processes(&self.proc_root);
+        family::descendants(&all, getpid().as_raw()).into_iter().map(Pid::from_raw).collect()
     }
 
     fn stats(&self) -> impl Iterator<Item = Stat> {

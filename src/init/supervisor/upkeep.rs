@@ -54,8 +54,8 @@ impl Due {
         };
     }
 
-    /// Whether its process is to be started, now that the moment has come.
-    fn begins(&mut self, now: Duration) -> bool {
+    /// Whether its process is to be started, now that the moment has come and `ready` are the services that are.
+    fn begins(&mut self, ready: impl Fn(&str) -> bool, now: Duration) -> bool {
         match &mut self.work.occasion {
             Occasion::Due(due) => match due() {
                 Some(later) => {
@@ -64,6 +64,11 @@ impl Due {
                 }
                 None => true,
             },
+            // Nobody is there to be asked, and a return that was asked for brings no look of its own.
+            Occasion::Blow(name) if !ready(name) => {
+                self.next = Some(now.saturating_add(AFTERMATH));
+                false
+            }
             Occasion::Return(_) | Occasion::Blow(_) | Occasion::First(_) => {
                 self.next = None;
                 true
@@ -85,11 +90,9 @@ impl Due {
         }
     }
 
-    /// An orphan was killed, and `ready` are the services that are.
-    fn orphan_killed(&mut self, ready: impl Fn(&str) -> bool, now: Duration) {
-        if let Occasion::Blow(name) = &self.work.occasion
-            && ready(name)
-        {
+    /// An orphan was killed.
+    fn orphan_killed(&mut self, now: Duration) {
+        if let Occasion::Blow(_) = &self.work.occasion {
             self.next.get_or_insert(now.saturating_add(AFTERMATH));
         }
     }
@@ -112,8 +115,11 @@ impl Supervisor {
         if self.shutdown.is_some() {
             return;
         }
+        let units = &self.units;
+        let ready =
+            |name: &str| units.iter().any(|unit| unit.spec.name == name && unit.machine.phase() == Phase::Ready);
         for due in &mut self.upkeep {
-            if due.timer().is_none_or(|moment| moment > now) || !due.begins(now) {
+            if due.timer().is_none_or(|moment| moment > now) || !due.begins(ready, now) {
                 continue;
             }
             due.begun = true;
@@ -135,18 +141,15 @@ impl Supervisor {
         }
     }
 
-    /// A process that somebody had left to us is dead. While a daemon is away, its return is the moment to look.
+    /// A process that somebody had left to us is dead.
     pub(super) fn orphan_died(&mut self, exit: Exit) {
         self.orphans = self.orphans.saturating_add(1);
         if exit != Exit::Signal(Signal::SIGKILL as i32) {
             return;
         }
         let now = self.now();
-        let units = &self.units;
-        let ready =
-            |name: &str| units.iter().any(|unit| unit.spec.name == name && unit.machine.phase() == Phase::Ready);
         for due in &mut self.upkeep {
-            due.orphan_killed(ready, now);
+            due.orphan_killed(now);
         }
     }
 
@@ -204,7 +207,7 @@ mod tests {
         {
             due.ready(service, again, NOW);
             assert_eq!(due.timer(), want, "{service} {again}");
-            assert_eq!(due.timer().is_some_and(|_| due.begins(NOW)), want.is_some());
+            assert_eq!(due.timer().is_some_and(|_| due.begins(|_| true, NOW)), want.is_some());
             due.begun |= want.is_some();
         }
     }
@@ -216,7 +219,7 @@ mod tests {
         assert_eq!(due.timer(), None);
         // It had died before it was ready.
         due.ready("a", true, NOW);
-        assert!(due.timer() == Some(NOW) && due.begins(NOW));
+        assert!(due.timer() == Some(NOW) && due.begins(|_| true, NOW));
         due.begun = true;
         due.ready("a", true, NOW);
         assert_eq!(due.timer(), None);
@@ -225,25 +228,36 @@ mod tests {
     #[test]
     fn killed_orphans_are_looked_after_once_for_all_and_later() {
         let mut due = due(Occasion::Blow("a".into()));
-        due.orphan_killed(|_| false, NOW);
-        assert_eq!(due.timer(), None, "its return comes");
-        due.orphan_killed(|name| name == "a", NOW);
-        due.orphan_killed(|_| true, NOW + Duration::from_secs(1));
+        due.orphan_killed(NOW);
+        due.orphan_killed(NOW + Duration::from_secs(1));
         assert_eq!(due.timer(), Some(NOW + AFTERMATH));
         // A return is a reason to look at once.
         due.ready("a", true, NOW);
-        assert!(due.timer() == Some(NOW) && due.begins(NOW));
+        assert!(due.timer() == Some(NOW) && due.begins(|_| true, NOW));
         due.process = Some(1);
         // One that is killed during the look is not seen by it.
-        due.orphan_killed(|_| true, NOW);
+        due.orphan_killed(NOW);
         assert_eq!(due.timer(), None);
         due.look_again(NOW, AGAIN);
         due.process = None;
-        assert!(due.timer() == Some(NOW + AFTERMATH) && due.begins(NOW + AFTERMATH));
+        assert!(due.timer() == Some(NOW + AFTERMATH) && due.begins(|_| true, NOW + AFTERMATH));
         due.look_again(NOW, AGAIN);
         assert_eq!(due.timer(), None);
         let mut other = self::due(Occasion::Return(vec!["a".into()]));
-        other.orphan_killed(|_| true, NOW);
+        other.orphan_killed(NOW);
         assert_eq!(other.timer(), None);
+    }
+
+    #[test]
+    fn a_look_after_a_blow_waits_for_whom_it_asks() {
+        let mut due = due(Occasion::Blow("a".into()));
+        due.orphan_killed(NOW);
+        assert!(!due.begins(|name| name != "a", NOW + AFTERMATH));
+        assert_eq!(due.timer(), Some(NOW + AFTERMATH * 2));
+        assert!(due.begins(|name| name == "a", NOW + AFTERMATH * 2) && due.timer().is_none());
+        // It is a return itself that is waited for here.
+        let mut other = self::due(Occasion::Return(vec!["a".into()]));
+        other.ready("a", true, NOW);
+        assert!(other.begins(|_| false, NOW));
     }
 }

@@ -147,3 +147,38 @@ pub fn a_start_that_takes_long_is_left_alone() -> Result<(), Failed> {
     assert_eq!(tasks(&dind), [id], "{}", told(&dind));
     Ok(())
 }
+
+/// Programs that look like shims of tasks that dockerd does not know. The first is told apart by nothing, and goes.
+pub fn shims_of_others_stay() -> Result<(), Failed> {
+    let dind = dind("shims");
+    let script = r#"
+        cp /bin/sh /tmp/containerd-shim-fake && mkfifo /tmp/never
+        id() { printf "$1%.0s" $(seq 64); }
+        # A digit for the identifier, a root file system, and what the program is run by.
+        fake() {
+            bundle=/run/fake/$(id $1) root=$2
+            mkdir -p $bundle
+            echo '{"ociVersion": "1.1.0", "root": {"path": "'$root'"}}' >$bundle/config.json
+            shift 2
+            cd $bundle && exec "$@" /tmp/containerd-shim-fake -c 'read x </tmp/never' -namespace moby -id ${bundle#/run/fake/}
+        }
+        layer=/var/lib/docker/overlay2/x/merged
+        fake a $layer env & nobodys=$!
+        fake b $layer unshare --mount & nested=$!
+        fake c /srv/docker/overlay2/x/merged env & second=$!
+        mkdir /var/lib/docker/containers/$(id d)
+        fake d $layer env & unread=$!
+        sleep 0.5
+        dindctl leavings >&2 & look=$!
+        wait $nobodys; echo ended $?
+        # What containerd does after its own.
+        rm -r /run/fake/$(id a)
+        wait $look; echo leavings $?
+        for pid in $nested $second $unread; do kill $pid && wait $pid; echo killed $?; done"#;
+    let said = dind.sh(script);
+    // 128 + SIGKILL, and 128 + SIGTERM: these lived until then.
+    let want = "ended 137\nleavings 0\nkilled 143\nkilled 143\nkilled 143";
+    assert_eq!(said.out.trim(), want, "{}", said.err);
+    assert_eq!(said.err.matches(" was ended: containerd ran it").count(), 1, "{}", said.err);
+    Ok(())
+}
