@@ -125,21 +125,27 @@ pub fn what_killed_daemons_forgot_is_ended_and_nothing_else() -> Result<(), Fail
 /// It is not taken for one that was forgotten, though the daemon's list has it as never started.
 pub fn a_start_that_takes_long_is_left_alone() -> Result<(), Failed> {
     let dind = dind("slow");
-    // containerd does not hear that its shim has made the task, so dockerd goes on waiting for it.
-    let script = r"
-        start slow
-        for one in /proc/[0-9]*; do
-            case $(cat $one/comm) in
-                containerd) containerd=${one#/proc/} && kill -STOP $containerd ;;
-                containerd-shim) grep -q $id $one/cmdline && shim=$one ;;
-            esac
-        done 2>/dev/null
-        sleep 0.5
-        for child in $(cat $shim/task/*/children); do cat /proc/$child/comm; done
+    // containerd does not hear that its shim has made the task, so dockerd goes on waiting for it. On a busy machine it may hear it.
+    let script = r#"
+        of() { for one in /proc/[0-9]*; do read -r name <$one/comm && [ "$name" = $1 ] && echo ${one#/proc/}; done 2>/dev/null; }
+        containerd=$(of containerd)
+        for attempt in 1 2 3 4 5 6 7 8; do
+            start slow
+            kill -STOP $containerd
+            sleep 0.5
+            for shim in $(of containerd-shim); do
+                case $(cat /proc/$shim/cmdline) in *$id*) child=$(cat /proc/$shim/task/*/children) ;; esac
+            done
+            [ -n "$id" ] && read -r name <"/proc/${child% }/comm" && [ "$name" = 'runc:[2:INIT]' ] && break
+            kill -CONT $containerd
+            wait
+            docker rm --force slow >&2
+        done
+        echo "$name"
         dindctl leavings >&2; echo leavings $?
         kill -CONT $containerd
         wait
-        echo $id";
+        echo $id"#;
     let said = run(&dind, script);
     let lines: Vec<&str> = said.lines().collect();
     let &["runc:[2:INIT]", "leavings 0", id] = lines.as_slice() else { panic!("{said}\n{}", told(&dind)) };
