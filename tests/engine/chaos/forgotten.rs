@@ -175,16 +175,24 @@ pub fn shims_of_others_stay() -> Result<(), Failed> {
         mkdir /var/lib/docker/containers/$(id d)
         fake d $layer env & unread=$!
         sleep 0.5
-        dindctl leavings >&2 & look=$!
+        dindctl clean --dry-run --output json
+        dindctl clean >&2 & clean=$!
         wait $nobodys; echo ended $?
         # What containerd does after its own.
         rm -r /run/fake/$(id a)
-        wait $look; echo leavings $?
+        wait $clean; echo clean $?
         for pid in $nested $second $unread; do kill $pid && wait $pid; echo killed $?; done"#;
     let said = dind.sh(script);
+    let (report, rest) = said.out.split_once('\n').ok_or("no report")?;
+    let report: serde_json::Value = serde_json::from_str(report).map_err(|error| format!("{error}: {report}"))?;
+    let items = report["removed"].as_array().ok_or("no list")?.iter();
+    let tasks: Vec<&str> = items.filter(|item| item["kind"] == "task").filter_map(|item| item["id"].as_str()).collect();
+    assert_eq!(tasks, ["a".repeat(64)], "{report}");
     // 128 + SIGKILL, and 128 + SIGTERM: these lived until then.
-    let want = "ended 137\nleavings 0\nkilled 143\nkilled 143\nkilled 143";
-    assert_eq!(said.out.trim(), want, "{}", said.err);
-    assert_eq!(said.err.matches(" was ended: containerd ran it").count(), 1, "{}", said.err);
+    assert_eq!(rest.trim(), "ended 137\nclean 0\nkilled 143\nkilled 143\nkilled 143", "{}", said.err);
+    let told =
+        "removed task of containerd aaaaaaaaaaaa: containerd ran it, and dockerd does not know its container any more";
+    assert_eq!(said.err.matches("removed task of containerd").count(), 1, "{}", said.err);
+    assert!(said.err.contains(told), "{}", said.err);
     Ok(())
 }
