@@ -99,15 +99,17 @@ const PARTS: [&str; 7] = [
 
 /// Tries what has to be tried.
 pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
-    let gvisor = host::is_gvisor(roots);
+    let release = read(&roots.proc.join("sys/kernel/osrelease")).unwrap_or_default();
+    let gvisor = host::is_gvisor(roots, &release);
     // What dockerd asks modprobe for, and finds in few containers: the filter of what crosses a bridge.
     if !gvisor && !roots.proc.join("sys/net/bridge").exists() {
         let _ = module::request("br_netfilter");
     }
     let legacy_rules = has_legacy_rules(roots);
     let nft = (!gvisor && choice != Choice::Legacy).then(|| {
-        let first = nft();
-        if first.v4.is_ok() { first } else { after(&["nf_tables", "nft_compat"], nft) }
+        let trial = || nft(has_room_for_chains(&release));
+        let first = trial();
+        if first.v4.is_ok() { first } else { after(&["nf_tables", "nft_compat"], trial) }
     });
     let nft_works = nft.is_some_and(|trial| trial.v4.is_ok());
     let older = choice == Choice::Legacy || legacy_rules || (choice == Choice::Any && !nft_works);
@@ -129,7 +131,7 @@ pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
 }
 
 /// Once more, when the modules have been asked for. What they are for shows in the trial.
-fn after(modules: &[&str], trial: fn() -> Trial) -> Trial {
+fn after(modules: &[&str], trial: impl Fn() -> Trial) -> Trial {
     for name in modules {
         if module::request(name).is_err() {
             break;
@@ -160,21 +162,29 @@ fn policies(table: &str) -> u32 {
 
 /// Both families at once, as a batch that follows the removal of a table waits 15 ms for the kernel to have buried it; each
 /// on its own where one of them fails.
-fn nft() -> Trial {
-    if perform(&[Family::V4, Family::V6]).is_ok() {
+fn nft(dormant: bool) -> Trial {
+    if perform(&[Family::V4, Family::V6], dormant).is_ok() {
         return Trial { v4: Ok(()), v6: Ok(()) };
     }
-    Trial { v4: perform(&[Family::V4]), v6: perform(&[Family::V6]) }
+    Trial { v4: perform(&[Family::V4], dormant), v6: perform(&[Family::V6], dormant) }
 }
 
-fn perform(families: &[Family]) -> Result<(), Problem> {
+/// Whether the kernel takes another chain of `nat` where there is one, of either filter: since 4.18. Then nothing can refuse
+/// to have packets sent through a chain that is otherwise right, and the trial leaves that out: where no other chain is
+/// in that place, the kernel rewrites its own code for it on all CPUs, milliseconds on a busy machine.
+fn has_room_for_chains(release: &str) -> bool {
+    let mut numbers = release.split(|other: char| !other.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    numbers.next().flatten().zip(numbers.next().flatten()).is_some_and(|version| version >= (4, 18))
+}
+
+fn perform(families: &[Family], dormant: bool) -> Result<(), Problem> {
     let refused = |refused: Refused| {
         let what = PARTS.get(refused.message % PARTS.len()).copied().unwrap_or("answer that can be understood");
         Problem { what, errno: refused.errno }
     };
     let mut batch = Batch::default();
     for family in families {
-        add(&mut batch, family_number(*family));
+        add(&mut batch, family_number(*family), dormant);
     }
     let filters = Filters::open().map_err(|errno| Problem { what: PARTS[0], errno })?;
     // A rule with MASQUERADE is accepted only in a table named nat, which may be somebody's.
@@ -198,11 +208,15 @@ const fn family_number(family: Family) -> u8 {
 }
 
 /// What `iptables` makes of dockerd's rules, and its removal: one message for each of [`PARTS`].
-fn add(batch: &mut Batch, family: u8) {
+fn add(batch: &mut Batch, family: u8, dormant: bool) {
     const TABLE: &str = "dindctl-trial";
     // Revision 1: the destination is an address of this machine (`--dst-type LOCAL`).
     let local = [0_u16, 1 << 2, 0, 0].map(u16::to_ne_bytes).concat();
-    batch.table(family, TABLE);
+    if dormant {
+        batch.dormant_table(family, TABLE);
+    } else {
+        batch.table(family, TABLE);
+    }
     // NF_INET_POST_ROUTING at the priority of source NAT, NF_INET_FORWARD at that of a filter.
     batch.chain(family, TABLE, &Chain { name: "nat", kind: "nat", hook: 4, priority: 100 });
     batch.rule(family, TABLE, "nat", &[match_of("addrtype", 1, &local)]);
@@ -235,4 +249,26 @@ fn ask(family: Family) -> Result<(), Problem> {
         xtables::extension(family, kind, name, revision).map_err(problem(what))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("6.18.44-fc", true)]
+    #[case("4.18.0-553.el8_10.x86_64", true)]
+    #[case("5.15.167.4-microsoft-standard-WSL2\n", true)]
+    #[case("10.0", true)]
+    #[case("4.17.19", false)]
+    #[case("3.10.0-1160.el7.x86_64", false)]
+    #[case("4", false)]
+    #[case("", false)]
+    #[case("6", false)]
+    #[case("next-6.18", false)]
+    fn old_kernels_are_tried_in_full(#[case] release: &str, #[case] room: bool) {
+        assert_eq!(has_room_for_chains(release), room);
+    }
 }

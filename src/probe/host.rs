@@ -176,10 +176,9 @@ fn machine(roots: &Roots) -> Option<(Kind, String)> {
     Some((Kind::VirtualMachine, evidence))
 }
 
-/// Whether the kernel is gVisor's.
-pub fn is_gvisor(roots: &Roots) -> bool {
-    let text = |path: &str| read(&roots.proc.join(path)).unwrap_or_default();
-    says_gvisor(&text("sys/kernel/osrelease"), &text("version"))
+/// Whether the kernel of this release (`uname -r`) is gVisor's.
+pub fn is_gvisor(roots: &Roots, release: &str) -> bool {
+    says_gvisor(release, &read(&roots.proc.join("version")).unwrap_or_default())
 }
 
 /// gVisor shows every program this build date (pkg/sentry/kernel/version.go).

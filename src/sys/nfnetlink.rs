@@ -29,6 +29,10 @@ const NESTED: u16 = 0x8000;
 /// The kernel answers at once; without an answer something else is wrong with it.
 const PATIENCE_SECONDS: i64 = 5;
 
+/// Room for what the kernel says at once, bytes: no answer of a page is longer (`NLMSG_GOODSIZE`), and one that quotes a message
+/// that it refuses has no more than that to quote.
+const ANSWERS: usize = 16 * 1024;
+
 /// Attributes of a message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Attributes(Vec<u8>);
@@ -101,8 +105,18 @@ impl Default for Batch {
 impl Batch {
     /// Adds a new table; one of that name is an error.
     pub fn table(&mut self, family: u8, name: &str) {
+        self.new_table(family, name, 0);
+    }
+
+    /// Adds a new table to whose chains no packets come.
+    pub fn dormant_table(&mut self, family: u8, name: &str) {
+        // NFT_TABLE_F_DORMANT.
+        self.new_table(family, name, 1);
+    }
+
+    fn new_table(&mut self, family: u8, name: &str, flags: u32) {
         // NFT_MSG_NEWTABLE with NLM_F_CREATE and NLM_F_EXCL.
-        self.push(0, 0x600, family, &Attributes::default().name(1, name));
+        self.push(0, 0x600, family, &Attributes::default().name(1, name).number(2, flags));
     }
 
     /// Removes a table with all that is in it.
@@ -196,7 +210,7 @@ impl Filters {
     /// Sends messages, and collects an answer to each, or the one to the whole.
     fn exchange(&self, bytes: &[u8], messages: usize) -> Result<Vec<Answer>, Errno> {
         sendto(self.0.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        let mut buffer = vec![0_u8; 64 * 1024];
+        let mut buffer = [0_u8; ANSWERS];
         let mut all: Vec<Answer> = Vec::new();
         while all.len() < messages && all.iter().all(|answer| answer.message > 0) {
             let count = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
