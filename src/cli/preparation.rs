@@ -21,6 +21,7 @@ use crate::prepare::{
 use crate::probe::Roots;
 use crate::probe::firewall::Choice;
 use crate::sys::inheritance::Inheritance;
+use crate::sys::memory::one_heap;
 use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, find_program};
 
 /// What was typed after `plan`.
@@ -85,6 +86,7 @@ pub fn decide(wants: &Wants, environment: &Environment) -> Result<Plan, Failure>
 
 /// Looks, plans and applies.
 pub fn apply(wants: &Wants, environment: &mut Environment, voice: Voice) -> Result<Applied, Failure> {
+    one_heap();
     let patience = patience(voice);
     let plan = decide(wants, environment)?;
     match prepare::apply(&plan, &mut Linux::watched(&patience)) {

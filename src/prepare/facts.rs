@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::pidfiles;
 use super::tls::TlsFacts;
+use super::trials::Trials;
 use super::wants::{ApparmorWish, Wants};
 use crate::probe::apparmor::{self, Obstacle};
 use crate::probe::capabilities::{self, Capabilities};
@@ -13,8 +14,8 @@ use crate::probe::certificates;
 use crate::probe::cgroup::{self, CgroupSetup};
 use crate::probe::confinement::{self, Confinement};
 use crate::probe::engine;
-use crate::probe::firewall::{self, Firewall};
-use crate::probe::layers::{self, Layers};
+use crate::probe::firewall::Firewall;
+use crate::probe::layers::Layers;
 use crate::probe::limits::{self, Limit};
 use crate::probe::machine::{self, Foreign};
 use crate::probe::mountinfo::{self, Mount};
@@ -97,24 +98,11 @@ const CONTAINERD_DATABASES: [&str; 1] = ["io.containerd.metadata.v1.bolt/meta.db
 impl Facts {
     /// Reads them. `container` is the value of that environment variable.
     pub fn gather(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
-        let look = || {
-            let wishes = wants.firewall.as_ref().filter(|_| super::firewall::makes_rules(&wants.told));
-            wishes.map(|wishes| firewall::look(roots, wishes.choice, &wishes.path))
-        };
-        let try_layers = || {
-            let wishes = wants.layers.as_ref().filter(|_| wants.daemon)?;
-            let matters = |found: &Layers| super::layers::asks_for_engine(found, wishes, wants);
-            Some(layers::look(roots, &wants.data_root, &wants.containerd_root, &wishes.path, matters))
-        };
-        // The kernel takes as long for each of these trials as everything else here does.
-        std::thread::scope(|scope| {
-            let trial = std::thread::Builder::new().name("firewall".to_owned()).spawn_scoped(scope, look);
-            let layers = std::thread::Builder::new().name("layers".to_owned()).spawn_scoped(scope, try_layers);
-            let rest = Self::gather_rest(roots, wants, container);
-            let firewall = trial.map_or_else(|_| look(), |trial| trial.join().unwrap_or_else(|_| look()));
-            let layers = layers.map_or_else(|_| try_layers(), |trial| trial.join().unwrap_or_else(|_| try_layers()));
-            rest.map(|rest| Self { layers, firewall, ..rest })
-        })
+        let trials = Trials::begin(roots, wants);
+        let rest = Self::gather_rest(roots, wants, container);
+        // Also where the rest failed: what a trial has made is gone only when it is over.
+        let (firewall, layers) = (trials.firewall().cloned(), trials.layers().cloned());
+        rest.map(|rest| Self { layers, firewall, ..rest })
     }
 
     /// All but the packet filters and the layers.

@@ -34,6 +34,7 @@ pub mod system;
 pub mod tidy;
 pub mod tls;
 pub mod tmp;
+pub mod trials;
 pub mod v1;
 pub mod v1_missing;
 pub mod v2;

@@ -42,6 +42,18 @@ pub fn begin() {
     }
 }
 
+/// Begins with it at once in a thread of its own, which only [`settle`] waits for. Where there can be no thread it stays undone: it is
+/// for what somebody else does as well who is first.
+pub fn lend(name: &str, work: impl FnOnce() + Send + 'static) {
+    let work = || {
+        work();
+        Vec::new()
+    };
+    if let Ok(thread) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
+}
+
 fn all(work: Vec<Work>) -> Vec<String> {
     work.into_iter().filter_map(|work| work().err()).collect()
 }

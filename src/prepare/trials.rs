@@ -1,0 +1,84 @@
+/*!
+The looks that the kernel takes its time for, as they try something out: packet filters and layers.
+
+Each has a thread of its own, beside the one that looks at everything else. But where a container starts, the engine around it
+keeps the CPUs busy: a thread that has not got one yet when its answer is needed is not waited for, and whoever needs it tries for
+itself.
+*/
+use std::sync::{Arc, OnceLock};
+
+use super::wants::Wants;
+use crate::probe::Roots;
+use crate::probe::firewall::{self, Firewall};
+use crate::probe::layers::{self, Layers};
+use crate::sys::beside;
+
+/// Both of them, done once.
+#[derive(Debug)]
+pub struct Trials {
+    roots: Roots,
+    wants: Wants,
+    layers: OnceLock<Option<Layers>>,
+    firewall: OnceLock<Option<Firewall>>,
+}
+
+impl Trials {
+    /// Threads begin with them, the longest first. Where there can be none, they are done when they are asked for.
+    pub fn begin(roots: &Roots, wants: &Wants) -> Arc<Self> {
+        let (roots, wants) = (roots.clone(), wants.clone());
+        let trials = Arc::new(Self { roots, wants, layers: OnceLock::new(), firewall: OnceLock::new() });
+        let theirs = Arc::clone(&trials);
+        beside::lend("layers", move || _ = theirs.layers());
+        let theirs = Arc::clone(&trials);
+        beside::lend("firewall", move || _ = theirs.firewall());
+        trials
+    }
+
+    /// What the layers of images can be kept with, where a daemon of ours keeps any.
+    pub fn layers(&self) -> Option<&Layers> {
+        self.layers.get_or_init(|| self.try_layers()).as_ref()
+    }
+
+    /// The packet filters, where dockerd will make rules.
+    pub fn firewall(&self) -> Option<&Firewall> {
+        self.firewall.get_or_init(|| self.try_firewall()).as_ref()
+    }
+
+    fn try_layers(&self) -> Option<Layers> {
+        let Self { roots, wants, .. } = self;
+        let wishes = wants.layers.as_ref().filter(|_| wants.daemon)?;
+        let matters = |found: &Layers| super::layers::asks_for_engine(found, wishes, wants);
+        Some(layers::look(roots, &wants.data_root, &wants.containerd_root, &wishes.path, matters))
+    }
+
+    fn try_firewall(&self) -> Option<Firewall> {
+        let wishes = self.wants.firewall.as_ref().filter(|_| super::firewall::makes_rules(&self.wants.told))?;
+        Some(firewall::look(&self.roots, wishes.choice, &wishes.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_wants_is_not_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let trials = Trials::begin(&Roots::below(folder.path()), &Wants::default());
+        assert_eq!((trials.layers(), trials.firewall()), (None, None));
+    }
+
+    #[test]
+    fn each_is_tried_once_whoever_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let wants = Wants {
+            daemon: true,
+            layers: Some(crate::prepare::LayerWishes { driver: None, path: "/nonexistent".into() }),
+            ..Wants::default()
+        };
+        let trials = Trials::begin(&Roots::below(folder.path()), &wants);
+        let seen = trials.layers().map(std::ptr::from_ref);
+        assert!(seen.is_some());
+        assert_eq!(trials.layers().map(std::ptr::from_ref), seen, "the same look, not another one");
+    }
+}
