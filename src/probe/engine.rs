@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use object::read::elf::{FileHeader as _, SectionHeader as _};
+use object::read::StringTable;
+use object::read::elf::{FileHeader as _, SectionHeader as _, SectionTable};
 use object::{Endianness, ReadCache, elf};
 
 /// Limit on the answer of a daemon that has to be asked, which takes 40 ms.
 const LIMIT: Duration = Duration::from_secs(2);
 /// As much of a program's constants as is searched at once, bytes.
 const PIECE: usize = 64 * 1024;
+/// The most that the names of a program's sections take, bytes; a dockerd has 352.
+const NAMES: u64 = 1024 * 1024;
 
 /// Whether dockerd knows an option, given without its dashes; `None` when it cannot be found out.
 ///
@@ -69,8 +72,15 @@ fn constants(file: &File) -> Option<(u64, u64)> {
     let headers = ReadCache::new(file);
     let header = elf::FileHeader64::<Endianness>::parse(&headers).ok()?;
     let endian = header.endian().ok()?;
-    let (_, section) = header.sections(endian, &headers).ok()?.section_by_name(endian, b".rodata")?;
-    section.file_range(endian)
+    let sections = header.section_headers(endian, &headers).ok()?;
+    let names = sections.get(usize::try_from(header.shstrndx(endian, &headers).ok()?).ok()?)?;
+    let (offset, size) = names.file_range(endian).filter(|(_, size)| *size <= NAMES)?;
+    // All at once: one by one they take longer to read than the constants take to search.
+    let mut names = vec![0; usize::try_from(size).ok()?];
+    file.read_exact_at(&mut names, offset).ok()?;
+    let table =
+        SectionTable::<elf::FileHeader64<Endianness>, _>::new(sections, StringTable::new(names.as_slice(), 0, size));
+    table.section_by_name(endian, b".rodata")?.1.file_range(endian)
 }
 
 /// What the program says to one argument; `None` when it has not said it all in time.

@@ -2,7 +2,7 @@
 What the engine could keep the layers of images with: overlay on its data folders, `fuse-overlayfs`, and what an earlier
 daemon kept them with.
 */
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -86,9 +86,13 @@ fn same_file_system(one: &Path, other: &Path) -> bool {
 
 /// dockerd counts a folder that has anything in it (`scanPriorDrivers` of moby's graph drivers).
 fn earlier(roots: &Roots, data_root: &Path) -> Vec<&'static str> {
+    let data_root = roots.resolve(data_root);
+    // Most of them are never there, least of all at the first start.
+    let Ok(entries) = std::fs::read_dir(&data_root) else { return Vec::new() };
+    let there: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
     let used = |name: &&str| {
-        let folder = roots.resolve(&data_root.join(name));
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        there.iter().any(|entry| entry.as_os_str() == *name)
+            && std::fs::read_dir(data_root.join(name)).is_ok_and(|mut entries| entries.next().is_some())
     };
     DRIVERS.into_iter().filter(used).collect()
 }

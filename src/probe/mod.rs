@@ -97,7 +97,7 @@ impl ProbeError {
 
 /// Reads a whole file; bytes that are not UTF-8 (allowed in mount points and command lines) become U+FFFD.
 pub(crate) fn read(path: &Path) -> Result<String, ProbeError> {
-    match std::fs::read(path) {
+    match crate::sys::file::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => Err(ProbeError::Read { path: path.into(), error }),
     }

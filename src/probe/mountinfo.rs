@@ -50,7 +50,7 @@ impl Mount {
 /// All mounts of the own mount namespace, in the order they were made.
 pub fn own(roots: &Roots) -> Result<Vec<Mount>, ProbeError> {
     let path = roots.own.join("mountinfo");
-    let bytes = std::fs::read(&path).map_err(|error| ProbeError::Read { path: path.clone(), error })?;
+    let bytes = crate::sys::file::read(&path).map_err(|error| ProbeError::Read { path: path.clone(), error })?;
     parse(&bytes, &path)
 }
 

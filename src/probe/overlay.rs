@@ -73,7 +73,11 @@ pub fn look(folder: &Path, user_namespace: bool) -> Result<(), Problem> {
 
 /// Like [`look`], in a folder that is new and somebody else's to remove.
 pub fn attempt(place: &Path, user_namespace: bool, way: Way) -> Result<(), Problem> {
-    for name in ["l", "u", "at"] {
+    let at = match way {
+        Way::Namespace { at } => Some(at),
+        Way::Detached => None,
+    };
+    for name in ["l", "u"].into_iter().chain(at) {
         make(&place.join(name)).map_err(Problem::Folder)?;
     }
     if !tells_types(place).map_err(Problem::Folder)? {

@@ -38,10 +38,11 @@ pub struct Free {
 
 /// Looks at `path`.
 pub fn look(roots: &Roots, mounts: &[Mount], path: &Path) -> Storage {
-    let real = roots.resolve(path);
-    let exists = real.is_dir();
     // The part that does not exist yet would be created in the nearest folder that does.
-    let nearest = path.ancestors().find(|ancestor| roots.resolve(ancestor).exists()).unwrap_or(Path::new("/"));
+    let there = |part: &Path| Some((part == path, std::fs::metadata(roots.resolve(part)).ok()?.is_dir()));
+    let (nearest, (whole, folder)) =
+        path.ancestors().find_map(|part| Some((part, there(part)?))).unwrap_or((Path::new("/"), (false, true)));
+    let exists = whole && folder;
     let nearest = roots.resolve(nearest);
     // A link such as /var/run has to be followed before the mount table can be asked.
     let followed = std::fs::canonicalize(&nearest).unwrap_or_else(|_| nearest.clone());
@@ -52,7 +53,7 @@ pub fn look(roots: &Roots, mounts: &[Mount], path: &Path) -> Storage {
     Storage {
         path: path.into(),
         exists,
-        unwritable: writable(&nearest).err(),
+        unwritable: if folder { may_create(&nearest).err() } else { Some(Errno::ENOTDIR) },
         mount_point: exists && at(mounts, &logical).is_some(),
         fstype: holding(mounts, &logical).map(|mount| mount.fstype.clone()).unwrap_or_default(),
         free: free(&nearest),
@@ -64,6 +65,10 @@ pub fn writable(folder: &Path) -> Result<(), Errno> {
     if folder.exists() && !folder.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    may_create(folder)
+}
+
+fn may_create(folder: &Path) -> Result<(), Errno> {
     faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, nix::fcntl::AtFlags::AT_EACCESS)
 }
 

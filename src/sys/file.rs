@@ -1,11 +1,26 @@
 /*!
-Small files whose content is a command to the kernel (`cgroup.procs`, `cgroup.subtree_control`, sysctls).
+Small files that the kernel makes up: read, and written where their content is a command to it (`cgroup.procs`,
+`cgroup.subtree_control`, sysctls).
 */
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+
+/// As much as most of them hold, bytes.
+const USUAL: usize = 4096;
+
+/// Reads a whole file. The kernel tells no size of those that it makes up; [`std::fs::read`] begins with 32 bytes there, and asks
+/// for more eight times until it has an ordinary `/proc/self/mountinfo`.
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    // A file by itself would be asked for its size first.
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Writes `value` to an existing file in one `write(2)`: the kernel takes each write as one command.
 pub fn write_once(path: &Path, value: &str) -> Result<(), Errno> {

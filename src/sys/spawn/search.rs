@@ -13,11 +13,12 @@ pub fn find_program(name: &std::ffi::OsStr, path: Option<&std::ffi::OsStr>) -> O
         return Some(PathBuf::from(name));
     }
     let path = path.unwrap_or_else(|| std::ffi::OsStr::new(DEFAULT_PATH));
-    let candidates: Vec<PathBuf> =
-        std::env::split_paths(path).map(|folder| folder.join(name)).filter(|file| file.is_file()).collect();
-    candidates
-        .iter()
-        .find(|file| nix::unistd::access(file.as_path(), nix::unistd::AccessFlags::X_OK).is_ok())
-        .or(candidates.first())
-        .cloned()
+    let mut first = None;
+    for file in std::env::split_paths(path).map(|folder| folder.join(name)).filter(|file| file.is_file()) {
+        if nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK).is_ok() {
+            return Some(file);
+        }
+        first.get_or_insert(file);
+    }
+    first
 }
