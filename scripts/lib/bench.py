@@ -66,11 +66,11 @@ GOALS = {
     ("1 GB to stdout", "docker run"): (1, 0),
 }
 
-# A dockerd that ends at once, and the microseconds until it did.
 # Both preparations begin behind the same few lines: while these run, the outer engine ends its own work for the start of the
 # container, which would otherwise disturb the faster of the two only.
 BEFORE = "printf '#!/bin/sh\\nexit 0\\n' >{0}; chmod +x {0}; "
 OUR_PREPARATION = BEFORE.format("/usr/local/bin/nothing") + "exec dindctl entrypoint"
+# A dockerd that ends at once, and the microseconds until it did.
 OFFICIAL_PREPARATION = (
     BEFORE.format("/usr/local/bin/dockerd") + "s=$EPOCHREALTIME; "
     "dockerd-entrypoint.sh >/dev/null 2>&1; e=$EPOCHREALTIME; echo $((${e/./} - ${s/./})) >/run/api/took"

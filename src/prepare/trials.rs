@@ -69,16 +69,17 @@ mod tests {
     }
 
     #[test]
-    fn each_is_tried_once_whoever_asks() {
+    fn layers_are_looked_for_where_they_are_wanted() {
         let folder = tempfile::tempdir().unwrap();
+        let roots = Roots::below(folder.path());
         let wants = Wants {
             daemon: true,
             layers: Some(crate::prepare::LayerWishes { driver: None, path: "/nonexistent".into() }),
             ..Wants::default()
         };
-        let trials = Trials::begin(&Roots::below(folder.path()), &wants);
-        let seen = trials.layers().map(std::ptr::from_ref);
-        assert!(seen.is_some());
-        assert_eq!(trials.layers().map(std::ptr::from_ref), seen, "the same look, not another one");
+        std::fs::create_dir_all(roots.resolve(&wants.data_root).join("vfs/dir")).unwrap();
+        let trials = Trials::begin(&roots, &wants);
+        assert_eq!(trials.layers().map(|found| found.earlier.clone()), Some(vec!["vfs"]));
+        assert_eq!(trials.firewall(), None, "nobody wants that");
     }
 }

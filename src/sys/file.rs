@@ -39,6 +39,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_of_any_size_are_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for size in [0, 1, USUAL - 1, USUAL, USUAL + 1, 5 * USUAL] {
+            std::fs::write(file.path(), vec![b'x'; size]).unwrap();
+            assert_eq!(read(file.path()).unwrap(), vec![b'x'; size]);
+        }
+        let own = read(Path::new("/proc/self/cmdline")).unwrap();
+        assert_eq!(own, std::fs::read("/proc/self/cmdline").unwrap(), "one whose size the kernel tells as 0");
+        assert_eq!(read(Path::new("/nonexistent")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    }
+
+    #[test]
     fn a_missing_file_is_not_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
