@@ -18,8 +18,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sys::file::errno;
-use crate::sys::umask::without_permissions;
 
 /// Clients that are served at once.
 pub const CLIENTS: usize = 8;
@@ -84,8 +82,7 @@ impl Control {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(fail(error)),
             _ => {}
         }
-        let bound = without_permissions(|| UnixListener::bind(path).map_err(|error| errno(&error)));
-        let listener = bound.map_err(|errno| fail(errno.into()))?;
+        let listener = UnixListener::bind(path).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(fail)?;
         Ok(Self { listener, path: path.to_owned(), clients: Vec::new(), paused: None })

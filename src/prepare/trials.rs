@@ -1,9 +1,9 @@
 /*!
 The looks that the kernel takes its time for, as they try something out: packet filters and layers.
 
-Each has a thread of its own, beside the one that looks at everything else. But where a container starts, the engine around it
-keeps the CPUs busy: a thread that has not got one yet when its answer is needed is not waited for, and whoever needs it tries for
-itself.
+They have threads of their own where there are CPUs for them, beside the one that looks at everything else. But where a container
+starts, the engine around it keeps the CPUs busy: a thread that has not got one yet when its answer is needed is not waited for,
+and whoever needs it tries for itself.
 */
 use std::sync::{Arc, OnceLock};
 
@@ -23,14 +23,17 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Threads begin with them, the longest first. Where there can be none, they are done when they are asked for.
-    pub fn begin(roots: &Roots, wants: &Wants) -> Arc<Self> {
+    /// Threads begin with them, the longest first, as long as there is one of `cpus` for each besides the caller's: another thread
+    /// would only take a turn of theirs. Those that none begins with are done when they are asked for.
+    pub fn begin(roots: &Roots, wants: &Wants, cpus: usize) -> Arc<Self> {
         let (roots, wants) = (roots.clone(), wants.clone());
         let trials = Arc::new(Self { roots, wants, layers: OnceLock::new(), firewall: OnceLock::new() });
-        let theirs = Arc::clone(&trials);
-        beside::lend("layers", move || _ = theirs.layers());
-        let theirs = Arc::clone(&trials);
-        beside::lend("firewall", move || _ = theirs.firewall());
+        let threads: [(&str, fn(&Self)); 2] =
+            [("layers", |trials| _ = trials.layers()), ("firewall", |trials| _ = trials.firewall())];
+        for (name, begin) in threads.into_iter().take(cpus.saturating_sub(1)) {
+            let theirs = Arc::clone(&trials);
+            beside::lend(name, move || begin(&theirs));
+        }
         trials
     }
 
@@ -64,8 +67,10 @@ mod tests {
     #[test]
     fn what_nobody_wants_is_not_tried() {
         let folder = tempfile::tempdir().unwrap();
-        let trials = Trials::begin(&Roots::below(folder.path()), &Wants::default());
-        assert_eq!((trials.layers(), trials.firewall()), (None, None));
+        for cpus in 0..=4 {
+            let trials = Trials::begin(&Roots::below(folder.path()), &Wants::default(), cpus);
+            assert_eq!((trials.layers(), trials.firewall()), (None, None));
+        }
     }
 
     #[test]
@@ -78,8 +83,11 @@ mod tests {
             ..Wants::default()
         };
         std::fs::create_dir_all(roots.resolve(&wants.data_root).join("vfs/dir")).unwrap();
-        let trials = Trials::begin(&roots, &wants);
-        assert_eq!(trials.layers().map(|found| found.earlier.clone()), Some(vec!["vfs"]));
-        assert_eq!(trials.firewall(), None, "nobody wants that");
+        // With a thread for it, and without.
+        for cpus in [4, 1] {
+            let trials = Trials::begin(&roots, &wants, cpus);
+            assert_eq!(trials.layers().map(|found| found.earlier.clone()), Some(vec!["vfs"]));
+            assert_eq!(trials.firewall(), None, "nobody wants that");
+        }
     }
 }

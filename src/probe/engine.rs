@@ -20,8 +20,9 @@ use object::{Endianness, ReadCache, elf};
 
 /// Limit on the answer of a daemon that has to be asked, which takes 40 ms.
 const LIMIT: Duration = Duration::from_secs(2);
-/// As much of a program's constants as is searched at once, bytes.
-const PIECE: usize = 64 * 1024;
+/// As much of a program's constants as is searched at once, bytes: little enough for the stack, as each page of the heap that is new
+/// costs more than to search it.
+const PIECE: usize = 16 * 1024;
 /// The most that the names of a program's sections take, bytes; a dockerd has 352.
 const NAMES: u64 = 1024 * 1024;
 
@@ -45,13 +46,13 @@ pub fn ask(name: &str, argument: &str, path: &OsStr, limit: Duration) -> Option<
 fn has_constant(program: &Path, bytes: &[u8]) -> Option<bool> {
     let file = File::open(program).ok()?;
     let (offset, size) = constants(&file)?;
-    contains(&file, offset..offset.checked_add(size)?, PIECE, bytes)
+    contains(&file, offset..offset.checked_add(size)?, &mut [0; PIECE], bytes)
 }
 
 /// Whether part of a file contains these bytes. It is read piece by piece, as memory for 5 MB takes longer to get than they
 /// take to search.
-fn contains(file: &File, range: Range<u64>, piece: usize, bytes: &[u8]) -> Option<bool> {
-    let mut buffer = vec![0; piece];
+fn contains(file: &File, range: Range<u64>, buffer: &mut [u8], bytes: &[u8]) -> Option<bool> {
+    let piece = buffer.len();
     let mut offset = range.start;
     while offset < range.end {
         let length = usize::try_from(range.end - offset).map_or(piece, |left| left.min(piece));
@@ -160,14 +161,14 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         Write::write_all(&mut file, b"0123456789abcdefghij").unwrap();
         for piece in 5..25 {
-            let find = |bytes: &[u8], end| contains(&file, 0..end, piece, bytes);
+            let find = |bytes: &[u8], end| contains(&file, 0..end, &mut vec![0; piece], bytes);
             assert_eq!(find(b"9abc", 20), Some(true), "pieces of {piece}");
             assert_eq!(find(b"ghij", 20), Some(true), "pieces of {piece}");
             assert_eq!(find(b"ghij", 19), Some(false), "pieces of {piece}");
             assert_eq!(find(b"none", 20), Some(false), "pieces of {piece}");
         }
-        assert_eq!(contains(&file, 0..20, 4, b"none"), None);
-        assert_eq!(contains(&file, 0..21, 5, b"none"), None);
+        assert_eq!(contains(&file, 0..20, &mut [0; 4], b"none"), None);
+        assert_eq!(contains(&file, 0..21, &mut [0; 5], b"none"), None);
     }
 
     #[test]

@@ -1,9 +1,26 @@
 /*!
-Letting go of open descriptors by number.
+The table of open descriptors: room in it, and letting go of them by number.
 */
 #![allow(unsafe_code)]
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::errno::Errno;
+
+/// Descriptors that the table has room for after [`make_room`].
+pub const ROOM: RawFd = 256;
+
+/// Grows the table to [`ROOM`] entries, 8 bytes each, with a copy of `any` that is closed again. It never shrinks.
+///
+/// A process that grows it while it has several threads waits until every CPU has stopped using the old one, ten milliseconds on a
+/// busy machine (`expand_fdtable` and its `synchronize_rcu` in the kernel's fs/file.c). To be called before there are any.
+pub fn make_room(any: impl AsFd) -> Result<(), Errno> {
+    let any = any.as_fd().as_raw_fd();
+    // SAFETY: F_DUPFD_CLOEXEC returns a new descriptor that nobody else owns, or -1.
+    let copy = Errno::result(unsafe { libc::fcntl(any, libc::F_DUPFD_CLOEXEC, ROOM - 1) })?;
+    // SAFETY: see above.
+    Errno::result(unsafe { libc::close(copy) }).map(drop)
+}
 
 /// Closes every descriptor from `first` on. Call it only where nothing of this process owns one of them.
 ///
@@ -17,5 +34,20 @@ pub fn close_from(first: RawFd) {
                 libc::close(fd);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the table is told nowhere but in `FDSize` of `/proc/self/status`.
+    #[test]
+    fn there_is_room_and_nothing_stays_open() {
+        make_room(std::io::stderr()).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(size.trim().parse::<RawFd>().unwrap() >= ROOM, "{size}");
+        assert!(!std::path::Path::new("/proc/self/fd").join((ROOM - 1).to_string()).exists());
     }
 }

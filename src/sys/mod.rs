@@ -25,7 +25,6 @@ pub mod signal_set;
 pub mod spawn;
 mod strangers;
 pub mod terminal;
-pub mod umask;
 pub mod wait;
 pub mod words;
 pub mod xtables;

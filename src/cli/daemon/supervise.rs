@@ -19,6 +19,7 @@ use crate::init::supervisor::Supervisor;
 use crate::prepare::sockets::Bound;
 use crate::prepare::tidy;
 use crate::probe::Roots;
+use crate::sys::descriptors;
 use crate::sys::signal::SignalPipe;
 
 /// What the daemon's side of the container consists of.
@@ -131,6 +132,10 @@ pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -
 
 fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -> Result<u8, Failure> {
     let signals = catch_signals()?;
+    // Later this would hold the daemons up; where it cannot be had, it does.
+    if let Err(errno) = descriptors::make_room(std::io::stderr()) {
+        launch.voice.say(Level::Debug, &format!("no room for {} descriptors: {errno}", descriptors::ROOM));
+    }
     let place = Place::of(&launch);
     forget_predecessor(&launch, place);
     let parts = match place {

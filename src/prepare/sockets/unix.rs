@@ -1,10 +1,9 @@
 /*!
 A unix socket that nobody can connect to before its owner and mode are what they should be.
 
-`bind(2)` creates the file with whatever the umask leaves, and between that and chmod a stranger could connect. So it
-is created with no permission at all, gets its group, listens, and only then its mode. It is bound at its final path,
-not renamed onto it, because dockerd prints the name it was bound under (`API listen on /var/run/docker.sock`), and
-scripts wait for that line.
+`bind(2)` creates the file with whatever the umask leaves. But until it listens every connection is refused, so it gets its group
+and mode first. It is bound at its final path, not renamed onto it, because dockerd prints the name it was bound under
+(`API listen on /var/run/docker.sock`), and scripts wait for that line.
 */
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +17,6 @@ use nix::sys::socket::{
 
 use super::ListenAddress;
 use super::bind::{SocketError, errno};
-use crate::sys::umask::without_permissions;
 
 /// Why it cannot be had.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ pub(super) fn listen(path: &Path, gid: u32, mode: u32, backlog: i32) -> Result<O
     let address = UnixAddr::new(path).map_err(call("name the socket of"))?;
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(call("create the socket of"))?;
-    match without_permissions(|| bind(fd.as_raw_fd(), &address)) {
+    match bind(fd.as_raw_fd(), &address) {
         Ok(()) => {}
         // Somebody was faster between the look and the bind.
         Err(Errno::EADDRINUSE) => return Err(Problem::Taken),
@@ -67,9 +65,9 @@ fn settle(fd: &OwnedFd, path: &Path, gid: u32, mode: u32, backlog: i32) -> Resul
         Err(_) if !nix::unistd::geteuid().is_root() => {}
         other => other.map_err(failed("set the group of"))?,
     }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
     let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXCONN);
-    nix_listen(fd, backlog).map_err(|errno| Problem::Call("listen on", errno))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of"))
+    nix_listen(fd, backlog).map_err(|errno| Problem::Call("listen on", errno))
 }
 
 /// A socket file is stale when connecting to it is refused. Anything else that is in the way stays.
