@@ -45,6 +45,7 @@ HAND = {
     "tcp": HAND_CONTAINERD + f"--host unix://{API} --host tcp://0.0.0.0:2375 --tls=false",
 }
 
+SCRIPTS = ["dockerd-entrypoint.sh", "docker-entrypoint.sh", "dind"]
 PARTS = ["start", "stop", "prepare", "certificates", "health", "idle", "exec", "output"]
 
 # name: (title, unit, ours, reference, goal as factor of the reference, goal as addition, unit of the addition is `unit`)
@@ -211,12 +212,8 @@ class Bench:
         """The official scripts on the same base as ours, so that only the entrypoint differs."""
         folder = self.options.official_scripts
         if folder:
-            names = ["dockerd-entrypoint.sh", "docker-entrypoint.sh", "dind"]
-            missing = [name for name in names if not (Path(folder) / name).is_file()]
-            if missing:
-                sys.exit(f"bench: error: {folder} has no {', '.join(missing)}")
             with tempfile.TemporaryDirectory() as context:
-                for name in names:
+                for name in SCRIPTS:
                     target = Path(context, name)
                     target.write_bytes(Path(folder, name).read_bytes())
                     target.chmod(0o755)
@@ -224,7 +221,7 @@ class Bench:
                     f"FROM {self.options.image}\n"
                     "RUN apt-get update && apt-get install -y --no-install-recommends openssl"
                     " && rm -rf /var/lib/apt/lists/* && cd /usr/local/bin && rm -f docker-init dind *entrypoint.sh\n"
-                    f"COPY {' '.join(names)} /usr/local/bin/\n"
+                    f"COPY {' '.join(SCRIPTS)} /usr/local/bin/\n"
                     "RUN ln -s /usr/bin/tini-static /usr/local/bin/docker-init\n"
                     'HEALTHCHECK NONE\nENTRYPOINT ["dockerd-entrypoint.sh"]\n'
                 )
@@ -534,15 +531,32 @@ def table(result):
     return "\n".join(text + [""] + result["notes"]) + "\n"
 
 
+def rounds(word):
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of rounds: 1 or more is expected")
+    return int(word)
+
+
+def folder_of_scripts(word):
+    missing = [name for name in SCRIPTS if not (Path(word) / name).is_file()]
+    if missing:
+        raise argparse.ArgumentTypeError(f"{word} has no {', '.join(missing)}")
+    return word
+
+
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser = argparse.ArgumentParser(prog="scripts/bench", allow_abbrev=False)
     parser.add_argument("--repo", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--runs", type=int, default=10)
+    # Only whether the rest can be understood.
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=rounds, default=10, metavar="N")
     parser.add_argument("--only", action="append", choices=PARTS)
-    parser.add_argument("--official-scripts", metavar="DIR")
-    parser.add_argument("--image", required=True)
-    parser.add_argument("--out")
+    parser.add_argument("--official-scripts", type=folder_of_scripts, metavar="DIR")
+    parser.add_argument("--image")
+    parser.add_argument("--out", metavar="DIR")
     options = parser.parse_args()
+    if options.check:
+        return
     options.out = options.out or str(Path(options.repo) / "target/bench")
     bench = Bench(options)
     try:

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::Duration;
 
+use super::failure::Failure;
 use super::say::{Level, Voice};
 use super::{Environment, places};
 use crate::engine::socket;
 use crate::sys::inheritance::Inheritance;
-use crate::sys::spawn::{Spawn, exec, find_program};
+use crate::sys::spawn::{Spawn, exec, look_up};
 
 /// What the machine tells about it.
 // Four independent facts; any combination occurs.
@@ -49,10 +50,10 @@ pub fn run(arguments: Vec<OsString>, environment: &Environment, voice: Voice) ->
     };
     let argv = command(arguments, found);
     let environment = variables(environment, found, &user_socket);
-    let Some(program) = argv.first().and_then(|name| find_program(name, environment.get("PATH"))) else {
-        let name = argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        voice.fail_with(&format!("cannot run `{name}`: not found in PATH"), None);
-        return 127;
+    let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
+    let program = match look_up(name, environment.get("PATH")) {
+        Ok(program) => program,
+        Err(error) => return Failure::from(error).report(voice),
     };
     let start = Spawn { program, argv, env: environment.into_pairs(), ..Spawn::default() };
     let error = exec(&start.with_signals_of(&Inheritance::of_process()));

@@ -17,7 +17,7 @@ use super::docker_cli;
 use super::failure::Failure;
 use crate::engine::arguments::DaemonArguments;
 use crate::sys::inheritance::Inheritance;
-use crate::sys::spawn::{Spawn, exec, find_program};
+use crate::sys::spawn::{Spawn, exec, look_up};
 
 /// What was typed.
 #[derive(Debug, Args)]
@@ -70,9 +70,9 @@ pub fn run_entrypoint(arguments: EntrypointArgs, launch: Launch<'_>) -> u8 {
         Meaning::Explicit(line) => run(launch, Daemon::Explicit(line), None),
         Meaning::Other(arguments) => docker_cli::run(arguments, &launch.environment, launch.voice),
         Meaning::Question(argv) => {
-            let Some(program) = find_program("dockerd".as_ref(), launch.environment.get("PATH")) else {
-                launch.voice.fail_with("cannot run dockerd: not found in PATH", None);
-                return 127;
+            let program = match look_up("dockerd".as_ref(), launch.environment.get("PATH")) {
+                Ok(program) => program,
+                Err(error) => return Failure::from(error).report(launch.voice),
             };
             let env = launch.environment.pairs().to_vec();
             Failure::from(exec(

@@ -15,7 +15,7 @@ use crate::home::HomeError;
 use crate::prepare::PrepareError;
 use crate::prepare::sockets::SocketError;
 use crate::probe::ProbeError;
-use crate::sys::spawn::SpawnError;
+use crate::sys::spawn::{LookUpError, SpawnError};
 
 /// Why a command ends, ready to be printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,12 @@ impl From<SocketError> for Failure {
 
 impl From<SpawnError> for Failure {
     fn from(error: SpawnError) -> Self {
+        Self { code: error.exit_code(), ..Self::of(&error, None) }
+    }
+}
+
+impl From<LookUpError> for Failure {
+    fn from(error: LookUpError) -> Self {
         Self { code: error.exit_code(), ..Self::of(&error, None) }
     }
 }

@@ -22,7 +22,7 @@ use crate::probe::Roots;
 use crate::probe::firewall::Choice;
 use crate::sys::inheritance::Inheritance;
 use crate::sys::memory::one_heap;
-use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, find_program};
+use crate::sys::spawn::{DEFAULT_PATH, Spawn, exec, look_up};
 
 /// What was typed after `plan`.
 #[derive(Debug, Args)]
@@ -155,16 +155,17 @@ pub fn run_prepare(arguments: PrepareArgs, environment: &Environment, config: &C
         voice.fail_with("no command given", Some("dindctl prepare -- CMD [ARG…]"));
         return super::FAILED;
     };
+    // What is wrong with it is told before anything is prepared for it.
+    let program = match look_up(name, environment.get("PATH")) {
+        Ok(program) => program,
+        Err(error) => return Failure::from(error).report(voice),
+    };
     let mut environment = environment.clone();
     let prepared = wants(config, false, dockerd::DEFAULT_DATA_ROOT.into(), containerd::DEFAULT_ROOT.into())
         .and_then(|wants| apply(&wants, &mut environment, voice));
     if let Err(failure) = prepared {
         return failure.report(voice);
     }
-    let Some(program) = find_program(name, environment.get("PATH")) else {
-        voice.fail_with(&format!("cannot run {}: not found in PATH", name.to_string_lossy()), None);
-        return 127;
-    };
     let spawn = Spawn { program, argv: arguments.command, env: environment.into_pairs(), ..Spawn::default() }
         .with_signals_of(&Inheritance::of_process());
     Failure::from(exec(&spawn)).report(voice)

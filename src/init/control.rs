@@ -18,7 +18,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 /// Clients that are served at once.
 pub const CLIENTS: usize = 8;
 /// Longest time for a client from its connection to the end of its answer.

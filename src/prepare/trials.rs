@@ -24,15 +24,25 @@ pub struct Trials {
 
 impl Trials {
     /// Threads begin with them, the longest first, as long as there is one of `cpus` for each besides the caller's: another thread
-    /// would only take a turn of theirs. Those that none begins with are done when they are asked for.
+    /// would only take a turn of theirs. The last one goes on with what none has begun; with no thread at all they are done when
+    /// they are asked for.
     pub fn begin(roots: &Roots, wants: &Wants, cpus: usize) -> Arc<Self> {
         let (roots, wants) = (roots.clone(), wants.clone());
         let trials = Arc::new(Self { roots, wants, layers: OnceLock::new(), firewall: OnceLock::new() });
-        let threads: [(&str, fn(&Self)); 2] =
-            [("layers", |trials| _ = trials.layers()), ("firewall", |trials| _ = trials.firewall())];
-        for (name, begin) in threads.into_iter().take(cpus.saturating_sub(1)) {
+        let lend = |name: &str, work: fn(&Self)| {
             let theirs = Arc::clone(&trials);
-            beside::lend(name, move || begin(&theirs));
+            beside::lend(name, move || work(&theirs));
+        };
+        match cpus {
+            0 | 1 => {}
+            2 => lend("trials", |trials| {
+                trials.layers();
+                trials.firewall();
+            }),
+            _ => {
+                lend("layers", |trials| _ = trials.layers());
+                lend("firewall", |trials| _ = trials.firewall());
+            }
         }
         trials
     }

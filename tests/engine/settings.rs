@@ -17,6 +17,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("settings::authorities_are_trusted_by_the_daemon", authorities_are_trusted_by_the_daemon),
     ("settings::authorities_are_trusted_in_sandboxes", authorities_are_trusted_in_sandboxes),
     ("settings::contradictions_end_before_anything_is_changed", contradictions_end_before_anything_is_changed),
+    ("settings::what_cannot_be_started_ends_before_anything_is_changed", what_cannot_be_started_ends),
 ];
 
 const IMAGE: &str = "debian:trixie-slim";
@@ -194,5 +195,29 @@ fn contradictions_end_before_anything_is_changed() -> Result<(), Failed> {
     refused(&["--env=DINDCTL_REGISTRY_MIRRORS=https://u:secret@m"], &[], &["DINDCTL_REGISTRY_MIRRORS", "without user"]);
     refused(&["--env=DINDCTL_CA_FILE=/nowhere.pem"], &[], &["/nowhere.pem", "DINDCTL_CA_FILE", "No such file"]);
     refused(&["--env=DINDCTL_CA_FILE=/etc/hostname"], &[], &["/etc/hostname", "holds no certificate"]);
+    Ok(())
+}
+
+/// A command or a user that is not there: the socket's folder and our own would show that something was prepared.
+fn what_cannot_be_started_ends() -> Result<(), Failed> {
+    let refused = |words: &[&str], code: i32, message: &str| {
+        let dind = Container { name: fresh_name("refused") };
+        let options =
+            ["create", "--label=dindctl.test=1", "--privileged", "--env=DOCKER_TLS_CERTDIR=", "--name", &dind.name];
+        docker(&[&options[..], &["--entrypoint=dindctl", &image()], words].concat()).ok();
+        let said = docker(&["start", "--attach", &dind.name]);
+        assert_eq!((said.code, said.out.as_str()), (code, ""), "{}", said.err);
+        assert!(said.err.starts_with(&format!("dindctl: error: {message}\n")), "{words:?}: {}", said.err);
+        let changed = docker(&["diff", &dind.name]).ok();
+        assert!(!changed.contains("/run"), "{words:?}: {changed}");
+    };
+    let missing = "cannot start /no/such: ENOENT: No such file or directory";
+    refused(&["prepare", "--", "/no/such"], 127, missing);
+    refused(&["prepare", "--", "no-such"], 127, "cannot start no-such: not found in PATH");
+    refused(&["prepare", "--", "/etc/passwd"], 126, "cannot start /etc/passwd: EACCES: Permission denied");
+    refused(&["up", "--", "/no/such"], 127, missing);
+    refused(&["up", "--", "no-such"], 127, "cannot start no-such: not found in PATH");
+    refused(&["up", "--user", "nobody", "--", "/no/such"], 127, missing);
+    refused(&["up", "--user", "no-such", "--", "true"], 125, "there is no user \"no-such\" in /etc/passwd");
     Ok(())
 }

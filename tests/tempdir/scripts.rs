@@ -116,6 +116,26 @@ fn a_wrong_value_is_refused_by_name_before_anything_starts() {
     assert!(!desk.at("called").exists(), "docker was called: {}", fs::read_to_string(desk.at("called")).unwrap());
 }
 
+/// Its program is Python, which says what may be said and ends with 2.
+#[test]
+fn a_bench_that_cannot_be_is_refused_before_anything_is_made() {
+    let desk = Desk::new();
+    let empty = desk.folder.path().display().to_string();
+    for (arguments, words) in [
+        (&["--runs", "many"][..], "'many' is no number of rounds: 1 or more is expected"),
+        (&["--runs", "0"], "'0' is no number of rounds"),
+        (&["--only", "speed"], "invalid choice: 'speed'"),
+        (&["--official-scripts", &empty], "has no dockerd-entrypoint.sh, docker-entrypoint.sh, dind"),
+        (&["--image"], "expected one argument"),
+        (&["--nothing-like-it"], "unrecognized arguments: --nothing-like-it"),
+    ] {
+        let said = desk.run("bench", arguments, &[]);
+        assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+        assert!(said.err.contains("scripts/bench: error: ") && said.err.contains(words), "{}", said.err);
+    }
+    assert!(!desk.at("lab").exists() && !desk.at("called").exists());
+}
+
 /// The table has every variable but those whose wrong values are those of another.
 #[test]
 fn every_variable_is_tried() {

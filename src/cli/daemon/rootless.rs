@@ -29,7 +29,7 @@ use crate::prepare::tls::TlsWishes;
 use crate::prepare::tls::{self, TlsFacts};
 use crate::probe::rootless::{Owner, Rootless, look};
 use crate::probe::{Roots, certificates, names};
-use crate::sys::spawn::{Spawn, find_program};
+use crate::sys::spawn::{Spawn, look_up};
 
 /// Time that the supervisor in the namespace has less than we have, so that it is not killed in its last steps.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -253,11 +253,7 @@ fn kit(launch: &Launch<'_>, facts: &Rootless, wishes: &Wishes, ports: Vec<Socket
 
 fn service(launch: &Launch<'_>, argv: Vec<OsString>) -> Result<ServiceSpec, Failure> {
     let name = argv.first().cloned().unwrap_or_default();
-    let program = find_program(&name, launch.environment.get("PATH")).ok_or_else(|| Failure {
-        message: format!("cannot start {}: not found in PATH", name.to_string_lossy()),
-        hint: None,
-        code: 127,
-    })?;
+    let program = look_up(&name, launch.environment.get("PATH"))?;
     let mut service = ServiceSpec::daemon(DOCKERD, Spawn { program, argv, ..Spawn::default() });
     service.notices_from_below = true;
     // What dies in there is restarted in there; an end before the daemon was ready has said why.

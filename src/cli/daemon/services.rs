@@ -21,7 +21,7 @@ use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{Diagnosis, LogFile, Milestone, Output, ServiceSpec, Sink, StopPlan};
 use crate::prepare::sockets::{self, Bound, SocketWishes};
 use crate::probe::Roots;
-use crate::sys::spawn::{Session, Spawn, find_program, spawn};
+use crate::sys::spawn::{Session, Spawn, find_program, look_up, spawn};
 
 /// Name of the daemon among the services.
 pub const DOCKERD: &str = "dockerd";
@@ -130,10 +130,9 @@ fn daemon(launch: &Launch<'_>, argv: Vec<OsString>) -> Result<Spawn, Failure> {
 }
 
 fn program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
-    find_program(name, path).ok_or_else(|| Failure {
-        message: format!("cannot start {}: not found in PATH", name.to_string_lossy()),
+    look_up(name, path).map_err(|error| Failure {
         hint: Some("install the Docker engine in the image (Debian: docker.io; see images/dind/Dockerfile)".into()),
-        code: 127,
+        ..Failure::from(error)
     })
 }
 

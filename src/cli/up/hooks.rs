@@ -2,7 +2,7 @@
 The hidden `dindctl hooks FOLDER CMD…`: runs the hooks below a folder, then becomes the command. It stands between PID 1 and the
 command, as the command's user, so that a hook that hangs or dies holds up nobody else.
 */
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use crate::home::hooks;
 use crate::prepare::Patience;
 use crate::prepare::patience::LIMIT;
 use crate::sys::inheritance::Inheritance;
-use crate::sys::spawn::{Spawn, exec, find_program};
+use crate::sys::spawn::{LookUpError, Spawn, exec, look_up};
 
 /// What PID 1 writes.
 #[derive(Debug, Args)]
@@ -45,21 +45,17 @@ pub fn run(arguments: HooksArgs, environment: &Environment, voice: Voice) -> u8 
         }
     }
     let name = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
-    let Some(program) = find_program(name, environment.get("PATH")) else {
-        return not_found(name).report(voice);
+    let program = match look_up(name, environment.get("PATH")) {
+        Ok(program) => program,
+        Err(error) => return not_startable(error).report(voice),
     };
     let start = Spawn { program, argv: arguments.command, env: environment.pairs().to_vec(), ..Spawn::default() };
     Failure::from(exec(&start.with_signals_of(&Inheritance::of_process()))).report(voice)
 }
 
-fn not_found(name: &OsStr) -> Failure {
-    Failure {
-        code: 127,
-        ..Failure::new(
-            format!("cannot start {}: not found in PATH", name.to_string_lossy()),
-            "install it in the image, or give its path; the hooks cannot change the PATH of the command",
-        )
-    }
+fn not_startable(error: LookUpError) -> Failure {
+    let hint = "install it in the image, or give its path; the hooks cannot change the PATH of the command";
+    Failure { hint: Some(hint.into()), ..Failure::from(error) }
 }
 
 #[cfg(test)]
@@ -71,7 +67,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let arguments = HooksArgs { folder: folder.path().into(), command: vec!["no-such-program".into()] };
         assert_eq!(run(arguments, &Environment::of_process(), Voice::default()), 127);
-        let failure = not_found("no-such-program".as_ref());
+        let failure = not_startable(look_up("no-such-program".as_ref(), None).unwrap_err());
         assert_eq!((failure.code, failure.message.as_str()), (127, "cannot start no-such-program: not found in PATH"));
         assert!(failure.hint.is_some_and(|hint| hint.contains("install it")));
     }

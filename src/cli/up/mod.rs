@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
 use self::shape::{DaemonChoice, Shape, choose};
@@ -22,7 +23,7 @@ use super::say::Level;
 use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::ServiceSpec;
 use crate::sys::inheritance::Inheritance;
-use crate::sys::spawn::{Session, Spawn, find_program};
+use crate::sys::spawn::{LookUpError, Session, Spawn, look_up};
 
 /// What was typed.
 #[derive(Debug, Args)]
@@ -99,6 +100,8 @@ fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
         service.restart = RestartPolicy::new(restart);
         Ok(Beside { service, waits, outlives_daemon: on_daemon_failure == DaemonFailure::Continue })
     };
+    // A name or a user that is not there is told before anything is done.
+    build(&launch.environment)?;
     let companion = Companion { build: &build, needs_no_daemon: daemon == DaemonChoice::Auto };
     match shape {
         Shape::Own => Ok(run(launch, Daemon::Ours(Vec::new()), Some(companion))),
@@ -121,16 +124,18 @@ fn service(wanted: &Wanted, environment: &Environment) -> Result<ServiceSpec, Fa
     let named = wanted.user.as_deref();
     let identity = named.map(|user| account::identity(user, &wanted.group, &mut environment)).transpose()?;
     let name = wanted.command.first().map(OsString::as_os_str).unwrap_or_default();
-    let mut program = find_program(name, environment.get("PATH")).ok_or_else(|| Failure {
-        message: format!("cannot start {}: not found in PATH", name.to_string_lossy()),
-        hint: None,
-        code: 127,
-    })?;
     let mut argv = wanted.command.clone();
-    if let Some(folder) = &wanted.hooks {
-        program = "/proc/self/exe".into();
+    let program = if let Some(folder) = &wanted.hooks {
+        // They may install the command; who runs them looks it up when they are done.
         argv.splice(0..0, ["dindctl".into(), "hooks".into(), folder.into(), "--".into()]);
-    }
+        "/proc/self/exe".into()
+    } else {
+        match look_up(name, environment.get("PATH")) {
+            // Root of a container is nobody on some file systems of the network.
+            Err(LookUpError::Unusable { program, errno: Errno::EACCES }) if identity.is_some() => program.into(),
+            looked => looked?,
+        }
+    };
     for (name, value) in &wanted.for_command {
         environment.set(&name.to_string_lossy(), value.clone());
     }

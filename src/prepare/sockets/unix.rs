@@ -1,9 +1,10 @@
 /*!
 A unix socket that nobody can connect to before its owner and mode are what they should be.
 
-`bind(2)` creates the file with whatever the umask leaves. But until it listens every connection is refused, so it gets its group
-and mode first. It is bound at its final path, not renamed onto it, because dockerd prints the name it was bound under
-(`API listen on /var/run/docker.sock`), and scripts wait for that line.
+`bind(2)` creates the file with the permissions of the socket itself, less the umask (`unix_bind_bsd` in the kernel's
+net/unix/af_unix.c): with none at all. It gets its group, then its mode, and only then does it listen, as until then every connection is
+refused. It is bound at its final path, not renamed onto it, because dockerd prints the name it was bound under (`API listen on
+/var/run/docker.sock`), and scripts wait for that line.
 */
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen as nix_listen, socket,
 };
+use nix::sys::stat::{Mode, fchmod};
 
 use super::ListenAddress;
 use super::bind::{SocketError, errno};
@@ -45,6 +47,8 @@ pub(super) fn listen(path: &Path, gid: u32, mode: u32, backlog: i32) -> Result<O
     let address = UnixAddr::new(path).map_err(call("name the socket of"))?;
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(call("create the socket of"))?;
+    // A kernel that is not Linux's (gVisor) may know nothing of it: then others see the file with another mode, and are refused.
+    let _ = fchmod(&fd, Mode::empty());
     match bind(fd.as_raw_fd(), &address) {
         Ok(()) => {}
         // Somebody was faster between the look and the bind.

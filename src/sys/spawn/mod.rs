@@ -30,7 +30,7 @@ use self::child::{child, run_steps};
 use self::memory::{open_null, prepare};
 
 pub use self::error::{SpawnError, Step};
-pub use self::search::{DEFAULT_PATH, find_program};
+pub use self::search::{DEFAULT_PATH, LookUpError, find_program, look_up};
 /// Where one of the three standard streams of a child leads.
 #[derive(Debug, Default)]
 pub enum Stdio {
