@@ -29,6 +29,13 @@ pub struct EntrypointArgs {
     arguments: Vec<OsString>,
 }
 
+impl EntrypointArgs {
+    /// These words.
+    pub fn new(arguments: Vec<OsString>) -> Self {
+        Self { arguments }
+    }
+}
+
 /// What the arguments mean.
 #[derive(Debug, PartialEq, Eq)]
 enum Meaning {

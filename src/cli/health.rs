@@ -36,6 +36,13 @@ pub struct HealthArgs {
     output: super::OutputFormat,
 }
 
+impl Default for HealthArgs {
+    /// What it is where nothing is typed.
+    fn default() -> Self {
+        Self { wait: Duration::ZERO, timeout: Duration::from_secs(5), output: super::OutputFormat::Text }
+    }
+}
+
 /// What was found.
 #[derive(Debug, serde::Serialize)]
 struct Health {

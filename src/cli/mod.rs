@@ -25,6 +25,7 @@ pub mod leavings;
 pub mod missed;
 pub mod modprobe;
 pub mod places;
+mod plain;
 pub mod preload;
 pub mod preparation;
 pub mod redact;
@@ -43,7 +44,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use environment::Environment;
 
@@ -196,12 +197,17 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
         [command, ..] if command == "init" => return init::run_typed(&argv, environment),
         _ => {}
     }
-    let argv = protect(translate(argv));
+    let argv = translate(argv);
+    let plain = plain::command(&argv);
+    let argv = protect(argv);
     // Docker's health check knows 0 and 1 only.
     let failed = if argv.get(1).is_some_and(|word| word == "health") { 1 } else { FAILED };
-    let matches = Cli::command().try_get_matches_from(argv.clone());
+    let typed = match plain {
+        Some(command) => Ok(Cli { log_format: None, log_level: None, stop_timeout: None, command }),
+        None => Cli::try_parse_from(&argv),
+    };
     // Whoever asks for help may have to be told how to mend the settings.
-    if let Err(asked) = &matches
+    if let Err(asked) = &typed
         && matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
     {
         return usage(asked, &argv, failed, Voice::default());
@@ -219,11 +225,7 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
             return failed;
         }
     };
-    let matches = match matches {
-        Ok(matches) => matches,
-        Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let cli = match typed {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &argv, failed, Voice::new(&config)),
     };
