@@ -2,7 +2,7 @@
 A unix socket that nobody can connect to before its owner and mode are what they should be.
 
 `bind(2)` creates the file with the permissions of the socket itself, less the umask (`unix_bind_bsd` in the kernel's
-net/unix/af_unix.c): with none at all. It gets its group, then its mode, and only then does it listen, as until then every connection is
+`net/unix/af_unix.c`): with none at all. It gets its group, then its mode, and only then does it listen, as until then every connection is
 refused. It is bound at its final path, not renamed onto it, because dockerd prints the name it was bound under (`API listen on
 /var/run/docker.sock`), and scripts wait for that line.
 */
