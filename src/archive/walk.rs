@@ -63,7 +63,7 @@ pub struct Walked {
 struct Linked {
     path: Vec<u8>,
     /// Another file may get the number of one that is gone: then this differs.
-    traits: (u64, i64, i64, i64, u32),
+    traits: Traits,
 }
 
 struct Walk<'a, 'p, W: Write> {
@@ -356,7 +356,10 @@ impl<W: Write> Walk<'_, '_, W> {
     }
 }
 
-fn traits(stat: &FileStat) -> (u64, i64, i64, i64, u32) {
+/// The count of links is 32 bits wide on arm64, and 64 on amd64.
+type Traits = (libc::nlink_t, i64, i64, i64, u32);
+
+fn traits(stat: &FileStat) -> Traits {
     (stat.st_nlink, stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_mode)
 }
 
