@@ -30,7 +30,9 @@ const WORDS: &str = r#"
     state() { ctr --namespace moby tasks ls | grep "$id"; }
     forget() {
         dockerd=$(cat /run/docker.pid)
-        for pause in 0.008 0.012 0.016 0.020 0.024 0.030 0.010 0.014 0.018 0.022 0.005 0.040 0.050 0.012 0.016; do
+        pauses="0.008 0.012 0.016 0.020 0.024 0.030 0.010 0.014 0.018 0.022 0.005 0.040 0.050 0.012 0.016"
+        # The moment is a few milliseconds long, and a busy machine can be in another each time.
+        for pause in $pauses $pauses $pauses $pauses; do
             start $1
             sleep $pause
             kill -STOP $dockerd
