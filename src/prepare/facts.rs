@@ -4,9 +4,6 @@ Everything that the plan is decided on, read once.
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
-
 use super::pidfiles;
 use super::tls::TlsFacts;
 use super::trials::Trials;
@@ -98,17 +95,10 @@ const DOCKER_DATABASES: [&str; 3] =
     ["volumes/metadata.db", "network/files/local-kv.db", "containerd/daemon/io.containerd.metadata.v1.bolt/meta.db"];
 const CONTAINERD_DATABASES: [&str; 1] = ["io.containerd.metadata.v1.bolt/meta.db"];
 
-/// CPUs that this process may run on (`sched_setaffinity(2)`); 1 where the kernel does not say.
-fn cpus() -> usize {
-    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
-    let count = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or_default()).count();
-    count.max(1)
-}
-
 impl Facts {
     /// Reads them. `container` is the value of that environment variable.
     pub fn gather(roots: &Roots, wants: &Wants, container: Option<String>) -> Result<Self, ProbeError> {
-        let trials = Trials::begin(roots, wants, cpus());
+        let trials = Trials::begin(roots, wants, limits::cpus());
         let rest = Self::gather_rest(roots, wants, container);
         // Also where the rest failed: what a trial has made is gone only when it is over.
         let (firewall, layers) = (trials.firewall().cloned(), trials.layers().cloned());

@@ -1,7 +1,10 @@
 /*!
-The resource limits of this process, from `/proc/PID/limits` (proc(5)).
+The limits of this process: on resources, from `/proc/PID/limits` (proc(5)), and on the CPUs it may run on.
 */
 use std::path::Path;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use super::{ProbeError, Roots, read};
 
@@ -49,6 +52,14 @@ pub fn parse(text: &str, name: &str, path: &Path) -> Result<Limit, ProbeError> {
         (Some(soft), Some(hard)) => Ok(Limit { soft, hard }),
         _ => Err(fail()),
     }
+}
+
+/// CPUs that this process may run on (`sched_setaffinity(2)`); 1 where the kernel does not say. Quotas are left out: who has half of two CPUs
+/// can still be on both at once.
+pub fn cpus() -> usize {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    let count = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or_default()).count();
+    count.max(1)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::errno::Errno;
 
+use super::spawn::duplicate_above;
+
 /// Descriptors that the table has room for after [`make_room`].
 pub const ROOM: RawFd = 256;
 
@@ -15,11 +17,7 @@ pub const ROOM: RawFd = 256;
 /// A process that grows it while it has several threads waits until every CPU has stopped using the old one, ten milliseconds on a
 /// busy machine (`expand_fdtable` and its `synchronize_rcu` in the kernel's fs/file.c). To be called before there are any.
 pub fn make_room(any: impl AsFd) -> Result<(), Errno> {
-    let any = any.as_fd().as_raw_fd();
-    // SAFETY: F_DUPFD_CLOEXEC returns a new descriptor that nobody else owns, or -1.
-    let copy = Errno::result(unsafe { libc::fcntl(any, libc::F_DUPFD_CLOEXEC, ROOM - 1) })?;
-    // SAFETY: see above.
-    Errno::result(unsafe { libc::close(copy) }).map(drop)
+    duplicate_above(any.as_fd().as_raw_fd(), ROOM - 1).map(drop)
 }
 
 /// Closes every descriptor from `first` on. Call it only where nothing of this process owns one of them.

@@ -132,7 +132,7 @@ pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -
 
 fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -> Result<u8, Failure> {
     let signals = catch_signals()?;
-    // Later this would hold the daemons up; where it cannot be had, it does.
+    // Beside threads, which the preparation has, the table would take 10 ms to grow when the sockets are bound. Nothing else needs it.
     if let Err(errno) = descriptors::make_room(std::io::stderr()) {
         launch.voice.say(Level::Debug, &format!("no room for {} descriptors: {errno}", descriptors::ROOM));
     }

@@ -100,7 +100,8 @@ fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
         service.restart = RestartPolicy::new(restart);
         Ok(Beside { service, waits, outlives_daemon: on_daemon_failure == DaemonFailure::Continue })
     };
-    // A name or a user that is not there is told before anything is done.
+    // A command or a user that is not there is told before anything is prepared. With --home the account is ready by now, as its name may
+    // be the one that is looked for.
     build(&launch.environment)?;
     let companion = Companion { build: &build, needs_no_daemon: daemon == DaemonChoice::Auto };
     match shape {
