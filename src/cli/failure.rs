@@ -120,6 +120,6 @@ impl From<SpawnError> for Failure {
 
 impl From<LookUpError> for Failure {
     fn from(error: LookUpError) -> Self {
-        Self { code: error.exit_code(), ..Self::of(&error, None) }
+        Self { code: error.exit_code(), ..Self::of(&error, Some(error.hint().into())) }
     }
 }

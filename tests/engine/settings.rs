@@ -207,7 +207,11 @@ fn what_cannot_be_started_ends() -> Result<(), Failed> {
         docker(&[&options[..], &["--entrypoint=dindctl", &image()], words].concat()).ok();
         let said = docker(&["start", "--attach", &dind.name]);
         assert_eq!((said.code, said.out.as_str()), (code, ""), "{}", said.err);
-        assert!(said.err.starts_with(&format!("dindctl: error: {message}\n")), "{words:?}: {}", said.err);
+        assert!(
+            said.err.starts_with(&format!("dindctl: error: {message}\ndindctl: hint: ")),
+            "{words:?}: {}",
+            said.err
+        );
         let changed = docker(&["diff", &dind.name]).ok();
         assert!(!changed.contains("/run"), "{words:?}: {changed}");
     };

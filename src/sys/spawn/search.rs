@@ -54,6 +54,17 @@ impl LookUpError {
             Self::Unusable { .. } => 126,
         }
     }
+
+    /// What can be done about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "install it in the image, or give its path",
+            Self::Unusable { errno: Errno::EACCES, .. } => {
+                "make it executable (chmod +x), or start it with its interpreter"
+            }
+            Self::Unusable { .. } => "give the path of a program that is in the image or on a volume",
+        }
+    }
 }
 
 /// Like [`find_program`], for whoever wants to know ahead of the start, before anything is done for it. What the kernel may refuse
