@@ -36,6 +36,8 @@ mod firewall;
 mod kubernetes;
 #[path = "engine/load.rs"]
 mod load;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "engine/preload.rs"]
 mod preload;
 #[path = "engine/privileges.rs"]

@@ -19,6 +19,8 @@ mod forgeries;
 mod gathering;
 #[path = "tempdir/plans.rs"]
 mod plans;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "tempdir/scripts.rs"]
 mod scripts;
 #[path = "tempdir/sockets.rs"]

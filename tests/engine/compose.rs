@@ -1,6 +1,5 @@
 //! The compose files with real images: every combination is read, and every overlay is started once.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 use super::docker::{Said, docker, fresh_name, image};
+use super::ports::free_port;
 use super::{codeserver, workspace_image};
 
 type Case = fn() -> Result<(), Failed>;
@@ -47,10 +47,6 @@ fn repo() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port().to_string()
-}
-
 /// A stack with names, networks and ports of its own, which goes with the test.
 pub struct Stack {
     overlays: Vec<String>,
@@ -79,7 +75,7 @@ impl Stack {
             ("DINDCTL_GRAFANA_PASSWORD_FILE", password),
         ];
         for port in ["DINDCTL_EDITOR_PORT", "DINDCTL_DEV_PORT", "DINDCTL_PROMETHEUS_PORT", "DINDCTL_GRAFANA_PORT"] {
-            environment.push((port, free_port()));
+            environment.push((port, free_port().to_string()));
         }
         let images = [
             ("DINDCTL_CODE_SERVER_IMAGE", codeserver::image()),

@@ -361,6 +361,21 @@ fn of_a_half_dead_container_the_bundle_has_what_is_left_and_no_secret() {
     assert_eq!(left.filter(|name| name != "docker" && name != "bundle.tar.gz").count(), 0);
 }
 
+/// A bundle once said of them "exit code 1" and no more.
+#[test]
+fn of_settings_that_cannot_be_the_bundle_says_why() {
+    let desk = Desk::new();
+    let bundle = desk.at("bundle.tar.gz");
+    let environment = [("DINDCTL_BIN", env!("CARGO_BIN_EXE_dindctl")), ("DINDCTL_DEV_PORT", "8080")];
+    let said = desk.run("diagnostics", &[bundle.to_str().unwrap()], &environment);
+    assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+    let why = "FAILED: DINDCTL_DEV_PORT \"8080\" (environment) cannot be";
+    let files = unpacked(&bundle);
+    let manifest = &files["diagnostics/MANIFEST"];
+    assert!(manifest.lines().any(|line| line.starts_with("settings.txt ") && line.contains(why)), "{manifest}");
+    assert!(said.err.contains(&format!("settings.txt: {why}")), "{}", said.err);
+}
+
 /// The files of an archive by name.
 fn unpacked(path: &Path) -> std::collections::BTreeMap<String, String> {
     use std::io::Read;

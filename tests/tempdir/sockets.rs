@@ -1,6 +1,7 @@
 /*!
 Binding the API sockets for real, in a folder and on loopback.
 */
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -9,6 +10,8 @@ use std::os::unix::net::UnixStream;
 
 use dindctl::prepare::sockets::{Bound, SocketError, SocketWishes, bind, insecure_warning, parse};
 use dindctl::probe::Roots;
+
+use crate::ports::free_port;
 
 fn bind_in(root: &std::path::Path, list: &str, wishes: &SocketWishes) -> Result<Bound, SocketError> {
     bind(&parse(list).unwrap(), wishes, &Roots { root: root.into(), ..Roots::system() })
@@ -22,9 +25,10 @@ fn folder_with_group() -> tempfile::TempDir {
     folder
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+#[test]
+fn no_two_tests_are_given_the_same_port() {
+    let ports: BTreeSet<u16> = (0..2000).map(|_| free_port()).collect();
+    assert_eq!(ports.len(), 2000);
 }
 
 #[test]
