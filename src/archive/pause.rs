@@ -73,38 +73,37 @@ fn own_id(mounts: &[Mount]) -> Option<String> {
 }
 
 impl Paused {
-    /// Pauses the running containers that have to do with the folder.
-    pub fn pause(
-        folder: &Path,
-        env: &BTreeMap<String, String>,
-        mounts: &[Mount],
-        stop: &Stop,
-    ) -> Result<Self, ArchiveError> {
+    /// None yet, of the daemon that `env` names. It blocks, and `waits` is told when it takes long: see [`daemon::connect`].
+    pub fn none(env: &BTreeMap<String, String>, waits: &dyn Fn(&str)) -> Result<Self, ArchiveError> {
         let endpoint = endpoint::from_env(env).map_err(ExecError::from)?;
         let runtime = daemon::runtime()?;
-        let daemon = runtime.block_on(daemon::connect(endpoint, env)).map_err(ExecError::from)?;
-        let mut paused = Self { runtime, docker: daemon.docker, containers: Vec::new() };
+        let daemon = runtime.block_on(daemon::connect(endpoint, env, waits)).map_err(ExecError::from)?;
+        Ok(Self { runtime, docker: daemon.docker, containers: Vec::new() })
+    }
+
+    /// Pauses the running containers that have to do with the folder.
+    pub fn pause(mut self, folder: &Path, mounts: &[Mount], stop: &Stop) -> Result<Self, ArchiveError> {
         // Only those that run: one that is paused already is somebody else's to let go on.
         let filters = std::collections::HashMap::from([("status", vec!["running"])]);
         let options = ListContainersOptionsBuilder::new().filters(&filters).build();
-        let running = paused.runtime.block_on(paused.docker.list_containers(Some(options)));
+        let running = self.runtime.block_on(self.docker.list_containers(Some(options)));
         let running = running.map_err(ExecError::api("list containers"))?;
         for container in concerned(&running, folder, own_id(mounts).as_deref()) {
             stop.check()?;
-            let outcome = paused.runtime.block_on(paused.docker.pause_container(&container.id));
+            let outcome = self.runtime.block_on(self.docker.pause_container(&container.id));
             match outcome {
                 // Noted whatever the answer is, unless it says that nothing was done.
-                Ok(()) => paused.containers.push(container),
+                Ok(()) => self.containers.push(container),
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
                 Err(error) => {
                     let doing = format!("pause {}", container.name);
-                    paused.containers.push(container);
+                    self.containers.push(container);
                     return Err(ExecError::api(doing)(error).into());
                 }
             }
         }
         stop.check()?;
-        Ok(paused)
+        Ok(self)
     }
 
     /// Names of the containers.

@@ -122,14 +122,12 @@ fn make(args: &BackupArgs, environment: &Environment, voice: Voice) -> Result<(O
             Destination::Stream(own, args.pause.then_some(PATIENCE))
         }
     };
-    let stop = Stop::on(&SIGNALS).map_err(ArchiveError::io("listen to", "signals"))?;
     let source = Source::open(&folder)?;
-    let paused = if args.pause {
-        let mounts = mountinfo::own(&Roots::system()).unwrap_or_default();
-        Some(Paused::pause(&source.path, &environment.texts(), &mounts, &stop)?)
-    } else {
-        None
-    };
+    // Before signals are noted: until here one may simply end us.
+    let paused = args.pause.then(|| Paused::none(&environment.texts(), &voice.waits())).transpose()?;
+    let stop = Stop::on(&SIGNALS).map_err(ArchiveError::io("listen to", "signals"))?;
+    let mounts = mountinfo::own(&Roots::system()).unwrap_or_default();
+    let paused = paused.map(|paused| paused.pause(&source.path, &mounts, &stop)).transpose()?;
     if let Some(paused) = &paused {
         let names = paused.names();
         let list = if names.is_empty() { "no running container has to do with it".into() } else { names.join(", ") };

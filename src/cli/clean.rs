@@ -65,7 +65,7 @@ fn clean(arguments: &CleanArgs, environment: &Environment, voice: Voice) -> Resu
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
     runtime.block_on(async {
-        let daemon = daemon::connect(endpoint, &env).await?;
+        let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
         let roots = Roots::system();
         let found = look(&daemon, &wishes, &roots).await?;
         for note in &found.notes {

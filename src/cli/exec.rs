@@ -297,7 +297,7 @@ fn on_runtime(
     let code = runtime.block_on(async {
         // Nothing exists yet, so until here a signal may simply end us.
         let ready = async {
-            let daemon = daemon::connect(endpoint, env).await?;
+            let daemon = daemon::connect(endpoint, env, &answer.voice.waits()).await?;
             let signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
             let sink = match back {
                 Some(back) => Sink::in_background(back),

@@ -28,7 +28,8 @@ pub struct GcArgs {
 
 /// Collects, and prints what was removed and why.
 pub fn run(args: &GcArgs, voice: Voice) -> u8 {
-    let outcome = Form::new(&args.output, false).map_err(ExecError::from).and_then(|form| Ok((form, collect(args)?)));
+    let outcome =
+        Form::new(&args.output, false).map_err(ExecError::from).and_then(|form| Ok((form, collect(args, voice)?)));
     match outcome {
         Ok((form, collected)) => {
             if !args.quiet {
@@ -43,12 +44,12 @@ pub fn run(args: &GcArgs, voice: Voice) -> u8 {
     }
 }
 
-fn collect(args: &GcArgs) -> Result<Collected, ExecError> {
+fn collect(args: &GcArgs, voice: Voice) -> Result<Collected, ExecError> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
     runtime.block_on(async {
-        let daemon = daemon::connect(endpoint, &env).await?;
+        let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
         if let Some(run) = &args.run {
             gc::remove_run(&daemon.docker, run, false).await?;
         }

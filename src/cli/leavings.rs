@@ -36,7 +36,7 @@ fn tidy(roots: &Roots, voice: Voice) -> Result<bool, Failure> {
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
     runtime.block_on(async {
-        let daemon = daemon::connect(endpoint, &env).await?;
+        let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
         if !locality::shares_container(daemon.peer, &roots.proc) {
             return Err(Failure::new(
                 format!("cannot tell: the Docker daemon at {} is not of this container", daemon.endpoint),

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Looks twice, as an end that dockerd has just been told of takes it a moment.
 pub fn run(voice: Voice) -> u8 {
-    let found = match look() {
+    let found = match look(voice) {
         Ok(found) => found,
         Err(failure) => return failure.report(voice),
     };
@@ -55,13 +55,13 @@ fn cannot_tell(endpoint: &Endpoint) -> Failure {
     )
 }
 
-fn look() -> Result<Vec<Believed>, Failure> {
+fn look(voice: Voice) -> Result<Vec<Believed>, Failure> {
     let env = Environment::of_process().texts();
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
     runtime.block_on(async {
         tokio::time::sleep(PATIENCE).await;
-        let daemon = daemon::connect(endpoint, &env).await?;
+        let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
         if !locality::shares_processes(daemon.peer, Path::new("/proc")) {
             return Err(cannot_tell(&daemon.endpoint));
         }

@@ -108,8 +108,8 @@ fn load(
     let endpoint = endpoint::from_env(&env)?;
     let runtime = daemon::runtime()?;
     let code = runtime.block_on(async {
+        let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
         let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
-        let daemon = daemon::connect(endpoint, &env).await?;
         let ours = locality::shares_container(daemon.peer, Path::new("/proc"));
         let teller = Arc::new(Teller::new(arguments, voice));
         let loading = Arc::new(Loading::new(daemon.docker, ours, arguments.again, teller).await?);

@@ -35,6 +35,11 @@ impl Voice {
         }
     }
 
+    /// What tells of a wait for the daemon.
+    pub fn waits(self) -> impl Fn(&str) {
+        move |text| self.say(Level::Info, text)
+    }
+
     /// Says why the command failed and what to do. A failure is said whatever the threshold.
     pub fn fail(self, error: &(dyn Error + 'static), hint: Option<&str>) {
         self.fail_with(&chain(error), hint);

@@ -56,8 +56,8 @@ pub fn run(args: &SelftestArgs, voice: Voice) -> u8 {
         let (env, endpoint) = surroundings()?;
         let runtime = daemon::runtime()?;
         let report = runtime.block_on(async {
+            let daemon = daemon::connect(endpoint, &env, &voice.waits()).await?;
             let mut signals = Signals::listen().map_err(ExecError::local("listen to signals"))?;
-            let daemon = daemon::connect(endpoint, &env).await?;
             on_daemon(&daemon, &env, &subjects, &mut signals, voice, begun).await
         })?;
         Ok((form, report))

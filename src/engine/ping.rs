@@ -107,8 +107,9 @@ pub fn ping(address: &Address, limit: Duration) -> Result<Duration, PingError> {
     }
 }
 
-/// A unix connect blocks while the backlog is full; the send timeout bounds it (unix(7)).
-fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+/// Connects within `limit`, which then holds for every read as well. A unix connect blocks while the backlog is full; the send timeout
+/// bounds it (unix(7)).
+pub fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
     setsockopt(&fd, SendTimeout, &TimeVal::new(seconds, i64::from(limit.subsec_micros())))?;

@@ -4,17 +4,24 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use tokio::time::timeout;
 
 use super::chain::chain;
 use super::endpoint::Endpoint;
 use super::error::ExecError;
+use crate::engine::ping::connect_unix;
 
 /// How long a daemon may take to answer the first question. Long, because a socket that is activated holds its
 /// clients while the daemon behind it starts.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a host may take to take a connection.
+const DIAL: Duration = Duration::from_secs(10);
+/// Time until somebody is told that the daemon is waited for.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long the answer to any later request may take, seconds.
 const REQUEST_SECONDS: u64 = 120;
 
@@ -89,8 +96,13 @@ pub struct Daemon {
     pub peer: Option<i32>,
 }
 
-/// Connects, asks for the version both sides speak, and names what is wrong otherwise.
-pub async fn connect(endpoint: Endpoint, env: &BTreeMap<String, String>) -> Result<Daemon, DaemonError> {
+/// Connects, asks for the version both sides speak, and names what is wrong otherwise. It blocks, so that signals are best listened to
+/// afterwards; `waits` is told what for when that takes longer than two seconds.
+pub async fn connect(
+    endpoint: Endpoint,
+    env: &BTreeMap<String, String>,
+    waits: &dyn Fn(&str),
+) -> Result<Daemon, DaemonError> {
     let place = endpoint.to_string();
     let wanted = match env.get("DOCKER_API_VERSION").filter(|text| !text.is_empty()) {
         None => None,
@@ -99,26 +111,24 @@ pub async fn connect(endpoint: Endpoint, env: &BTreeMap<String, String>) -> Resu
     let client_error = |error: bollard::errors::Error| DaemonError::Other(place.clone(), chain(&error));
     let (docker, peer) = match &endpoint {
         Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| named(&place, &error))?;
+            let stream = patiently(&place, PATIENCE, waits, |limit| connect_unix(path, limit))?;
             let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials)
                 .ok()
                 .map(|credentials| credentials.pid())
                 .filter(|pid| *pid > 0);
-            let limits = (stream.set_read_timeout(Some(PATIENCE)), stream.set_write_timeout(Some(PATIENCE)));
-            limits.0.and(limits.1).map_err(|error| named(&place, &error))?;
-            let spoken = ping(&place, stream)?;
+            let spoken = ping(&place, stream, waits)?;
             let path = path.to_string_lossy();
             let version = wanted.unwrap_or(spoken);
             (Docker::connect_with_unix(&path, REQUEST_SECONDS, &version).map_err(client_error)?, peer)
         }
         Endpoint::Tcp(address) => {
-            let version = wanted.unwrap_or(ping(&place, dial(&place, address)?)?);
+            let version = wanted.unwrap_or(ping(&place, dial(&place, address, waits)?, waits)?);
             let url = format!("tcp://{address}");
             (Docker::connect_with_http(&url, REQUEST_SECONDS, &version).map_err(client_error)?, None)
         }
         Endpoint::Tls { address, certificates } => {
             // Told apart from a TLS failure before TLS is tried.
-            drop(dial(&place, address)?);
+            drop(dial(&place, address, waits)?);
             let tls_error = |error: bollard::errors::Error| DaemonError::Tls(place.clone(), chain(&error));
             let docker = Docker::connect_with_ssl(
                 &format!("tcp://{address}"),
@@ -129,47 +139,105 @@ pub async fn connect(endpoint: Endpoint, env: &BTreeMap<String, String>) -> Resu
                 wanted.as_ref().unwrap_or(API_DEFAULT_VERSION),
             )
             .map_err(tls_error)?;
-            (if wanted.is_some() { docker } else { docker.negotiate_version().await.map_err(tls_error)? }, None)
+            if wanted.is_some() {
+                (docker, None)
+            } else {
+                (answered(&place, waits, docker.negotiate_version()).await?.map_err(tls_error)?, None)
+            }
         }
     };
     Ok(Daemon { docker, endpoint, peer })
 }
 
-fn named(place: &str, error: &io::Error) -> DaemonError {
+/// A step that blocks: tried for two seconds, then said to be waited for, then tried for the rest of its time.
+fn patiently<T>(
+    place: &str,
+    most: Duration,
+    waits: &dyn Fn(&str),
+    mut step: impl FnMut(Duration) -> io::Result<T>,
+) -> Result<T, DaemonError> {
+    let answer = match step(QUIET) {
+        Err(error) if is_silence(&error) => {
+            waits(&waiting(place, most));
+            step(most.saturating_sub(QUIET))
+        }
+        answer => answer,
+    };
+    answer.map_err(|error| named(place, most, &error))
+}
+
+/// The same of a question that is asked in the background.
+async fn answered<T>(place: &str, waits: &dyn Fn(&str), asked: impl Future<Output = T>) -> Result<T, DaemonError> {
+    let mut asked = pin!(asked);
+    if let Ok(answer) = timeout(QUIET, asked.as_mut()).await {
+        return Ok(answer);
+    }
+    waits(&waiting(place, PATIENCE));
+    let late = timeout(PATIENCE.saturating_sub(QUIET), asked).await;
+    late.map_err(|_| DaemonError::Silent(place.to_owned(), PATIENCE.into()))
+}
+
+fn waiting(place: &str, most: Duration) -> String {
+    format!("waiting for the Docker daemon at {place}, for {} at most", humantime::Duration::from(most))
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn named(place: &str, waited: Duration, error: &io::Error) -> DaemonError {
     let place = place.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => DaemonError::NoSocket(place),
         io::ErrorKind::PermissionDenied => DaemonError::Denied(place),
         io::ErrorKind::ConnectionRefused => DaemonError::Refused(place),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DaemonError::Silent(place, PATIENCE.into()),
+        _ if is_silence(error) => DaemonError::Silent(place, waited.into()),
         _ => DaemonError::Other(place, error.to_string()),
     }
 }
 
-fn dial(place: &str, address: &str) -> Result<TcpStream, DaemonError> {
-    let unresolved = |error: io::Error| DaemonError::Unresolved(place.to_owned(), error.to_string());
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for candidate in address.to_socket_addrs().map_err(unresolved)? {
-        match TcpStream::connect_timeout(&candidate, Duration::from_secs(10)) {
-            Ok(stream) => {
-                let limits = (stream.set_read_timeout(Some(PATIENCE)), stream.set_write_timeout(Some(PATIENCE)));
-                limits.0.and(limits.1).map_err(|error| named(place, &error))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
+/// What a question is asked through.
+trait Line: Read + Write {
+    /// Sets how long one piece of the answer may take.
+    fn limit(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Line for UnixStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
     }
-    Err(named(place, &last))
+}
+
+impl Line for TcpStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
+    }
+}
+
+fn dial(place: &str, address: &str, waits: &dyn Fn(&str)) -> Result<TcpStream, DaemonError> {
+    let unresolved = |error: io::Error| DaemonError::Unresolved(place.to_owned(), error.to_string());
+    let candidates: Vec<_> = address.to_socket_addrs().map_err(unresolved)?.collect();
+    patiently(place, DIAL, waits, |limit| {
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for candidate in &candidates {
+            match TcpStream::connect_timeout(candidate, limit) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    })
 }
 
 /// One question by hand instead of the API's own negotiation: `/version` makes the daemon start three programs.
-fn ping(place: &str, mut stream: impl Read + Write) -> Result<ClientVersion, DaemonError> {
-    let failed = |error: io::Error| named(place, &error);
-    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").map_err(failed)?;
+fn ping(place: &str, mut line: impl Line, waits: &dyn Fn(&str)) -> Result<ClientVersion, DaemonError> {
+    let failed = |error: io::Error| named(place, PATIENCE, &error);
+    line.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").map_err(failed)?;
     let mut answer = Vec::new();
     let mut piece = [0_u8; 4096];
     while !answer.windows(4).any(|four| four == b"\r\n\r\n") && answer.len() < 64 * 1024 {
-        match stream.read(&mut piece).map_err(failed)? {
+        let mut read = |limit| line.limit(limit).and_then(|()| line.read(&mut piece));
+        match patiently(place, PATIENCE, waits, &mut read)? {
             0 => break,
             count => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
         }
@@ -231,7 +299,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_socket_is_named() {
-        let error = connect(Endpoint::Unix("/nowhere/docker.sock".into()), &BTreeMap::new()).await.unwrap_err();
+        let error =
+            connect(Endpoint::Unix("/nowhere/docker.sock".into()), &BTreeMap::new(), &|_| ()).await.unwrap_err();
         assert!(matches!(error, DaemonError::NoSocket(_)), "{error}");
         assert!(error.hint().is_some());
     }
@@ -241,7 +310,50 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let error = connect(Endpoint::Tcp(address), &BTreeMap::new()).await.unwrap_err();
+        let error = connect(Endpoint::Tcp(address), &BTreeMap::new(), &|_| ()).await.unwrap_err();
         assert!(matches!(error, DaemonError::Refused(_)), "{error}");
+    }
+    /// A daemon behind a socket of ours, which takes as long as this to answer.
+    fn slow(socket: &std::path::Path, taking: Duration) -> std::thread::JoinHandle<()> {
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let mut client = listener.accept().unwrap().0;
+            std::thread::sleep(taking);
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\n\r\nOK");
+        })
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_is_said_once_and_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        for (taking, lines) in [(Duration::ZERO, 0), (QUIET + QUIET / 4, 1)] {
+            let daemon = slow(&socket, taking);
+            let said = std::cell::RefCell::new(Vec::new());
+            let waits = |text: &str| said.borrow_mut().push(text.to_owned());
+            connect(Endpoint::Unix(socket.clone()), &BTreeMap::new(), &waits).await.unwrap();
+            assert_eq!(said.borrow().len(), lines, "{said:?}");
+            assert!(said.borrow().iter().all(|line| line.contains("/s, for 1m at most")), "{said:?}");
+            daemon.join().unwrap();
+            std::fs::remove_file(&socket).unwrap();
+        }
+    }
+
+    /// A daemon that takes no connections any more held its clients for ever, whatever their time limit was.
+    #[tokio::test]
+    async fn a_full_queue_is_not_waited_for_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(client) = connect_unix(&socket, Duration::from_millis(50)) {
+            queue.push(client);
+        }
+        let freed = std::sync::Mutex::new(Vec::new());
+        let waits = |_: &str| freed.lock().unwrap().push(listener.accept().unwrap().0);
+        let error = patiently("here", QUIET + QUIET / 4, &waits, |limit| connect_unix(&socket, limit));
+        assert!(error.is_ok() && freed.lock().unwrap().len() == 1, "{error:?}");
+        let error = patiently("here", QUIET + QUIET / 4, &|_| (), |limit| connect_unix(&socket, limit)).unwrap_err();
+        assert!(error.to_string().contains("does not answer within 2s 500ms"), "{error}");
     }
 }

@@ -180,7 +180,7 @@ impl Sampler {
     fn dial(&self) -> JoinHandle<Result<Daemon, DaemonError>> {
         let (endpoint, env) = (self.endpoint.clone(), self.env.clone());
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(daemon::connect(endpoint, &env)))
+        tokio::task::spawn_blocking(move || runtime.block_on(daemon::connect(endpoint, &env, &|_| ())))
     }
 
     fn judge(&self, daemon: &Daemon) -> Option<String> {
