@@ -73,8 +73,8 @@ pub fn daemon(arguments: Vec<OsString>) -> Result<Daemon, OsString> {
 /// Runs the command.
 pub fn run_entrypoint(arguments: EntrypointArgs, launch: Launch<'_>) -> u8 {
     match meaning(arguments.arguments) {
-        Meaning::Ours(arguments) => run(launch, Daemon::Ours(arguments), None),
-        Meaning::Explicit(line) => run(launch, Daemon::Explicit(line), None),
+        Meaning::Ours(arguments) => run(launch, Daemon::Ours(arguments)),
+        Meaning::Explicit(line) => run(launch, Daemon::Explicit(line)),
         Meaning::Other(arguments) => docker_cli::run(arguments, &launch.environment, launch.voice),
         Meaning::Question(argv) => {
             let program = match look_up("dockerd".as_ref(), launch.environment.get("PATH")) {

@@ -24,6 +24,9 @@ use super::spec::LogFile;
 /// Bytes of one service that wait for our reader.
 pub const ROOM: usize = 256 * 1024;
 
+/// Bytes beyond that which a dead service may have left: what its pipe holds, several times.
+const LEFT: usize = 256 * 1024;
+
 /// Lines kept for the report of a crash, and their bytes.
 const LAST: (usize, usize) = (50, 16 * 1024);
 
@@ -132,9 +135,13 @@ impl Pump {
 
     /// Reads what there is and there is room for. Tells the first failure of the log file after a success.
     pub fn read(&mut self) -> Option<String> {
+        self.read_while(Self::has_room)
+    }
+
+    fn read_while(&mut self, wanted: impl Fn(&Self) -> bool) -> Option<String> {
         let mut problem = None;
         for _ in 0..READS_PER_TURN {
-            if !self.has_room() {
+            if !wanted(self) {
                 break;
             }
             let mut buffer = [0_u8; PIECE];
@@ -153,12 +160,10 @@ impl Pump {
         problem
     }
 
-    /// The process has died: takes all that it left in the pipe, even beyond the room, and lets its unfinished last
-    /// line go out as it is.
+    /// The process has died: takes what it left in the pipe, even beyond the room, and lets its unfinished last
+    /// line go out as it is. One that dies over and over while nobody reads does not fill the memory.
     pub fn drain(&mut self) -> Option<String> {
-        let lossy = std::mem::replace(&mut self.lossy, true);
-        let problem = self.read();
-        self.lossy = lossy;
+        let problem = self.read_while(|pump| pump.lossy || pump.waiting.len() < ROOM + LEFT);
         let mut splitter = std::mem::replace(&mut self.splitter, LineSplitter::new(LONGEST_LINE));
         let mut rest = None;
         splitter.finish(|line| rest = self.line(line));
@@ -294,6 +299,24 @@ mod tests {
         taken(&mut pump);
         taken(&mut pump);
         assert!(pump.awaited().is_some(), "room again");
+    }
+
+    /// The oldest lines went when a service died while the reader lagged.
+    #[test]
+    fn what_a_dead_process_left_is_kept_beside_what_waits() {
+        let (mut pump, mut end) = pump();
+        end.write_all(b"first\n").unwrap();
+        flood(&mut pump, &mut end, 10 * ROOM);
+        let waited = pump.waiting.len();
+        pump.drain();
+        assert!(pump.waiting.len() > waited && pump.lost() == 0);
+        assert!(taken(&mut pump).starts_with("first\n"));
+        // A crash loop that nobody reads has a bound.
+        for _ in 0..40 {
+            flood(&mut pump, &mut end, 10 * ROOM);
+            pump.drain();
+        }
+        assert!(pump.waiting.len() <= ROOM + LEFT + PIECE, "{}", pump.waiting.len());
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl Shutdown {
         Self { queue: targets.clone(), targets, step: Step::Next, deadline: now.saturating_add(timeout), requests: 1 }
     }
 
+    /// The same where nobody has asked for it: the first request is still to come.
+    #[must_use]
+    pub fn unasked(self) -> Self {
+        Self { requests: 0, ..self }
+    }
+
     /// Takes a further request to stop, and tells how urgent it has become.
     pub fn hurry(&mut self, now: Duration) -> Urgency {
         self.requests = self.requests.saturating_add(1);

@@ -226,11 +226,16 @@ pub struct Upkeep {
     pub judge: Box<dyn FnMut(Exit) -> Verdict>,
 }
 
+/// Called once when everything has ended; gives what has to be told.
+pub type Epilogue = Box<dyn FnOnce() -> Vec<String>>;
+
 /// What follows from the end of such a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing.
     Done,
+    /// Nothing but a warning in these words. Whoever judges must not write it: the loop waits for no reader.
+    Told(String),
     /// This service has to be started anew because of it.
     StartAnew(String),
     /// It has failed.
@@ -298,6 +303,8 @@ pub struct SupervisorConfig {
     pub diagnose: Option<Diagnose>,
     /// What `SIGHUP` does before it is forwarded.
     pub reload_hook: Option<ReloadHook>,
+    /// What is done at the end.
+    pub epilogue: Option<Epilogue>,
 }
 
 impl SupervisorConfig {
@@ -326,6 +333,7 @@ impl SupervisorConfig {
             upkeep: Vec::new(),
             diagnose: None,
             reload_hook: None,
+            epilogue: None,
         }
     }
 }

@@ -31,10 +31,6 @@ impl Streams {
 
     /// Writes what the readers take now: our own lines, then a piece of each service in turn.
     pub fn turn(&mut self, pumps: &mut [(Sink, &mut Pump)]) {
-        let dropped = self.stderr.take_dropped();
-        if dropped > 0 && !self.stderr.is_pending() {
-            self.warn(&format!("{dropped} lines of dindctl were dropped, because nobody read standard error"));
-        }
         let count = pumps.len().max(1);
         for (sink, outlet) in [(Sink::Stdout, &mut self.stdout), (Sink::Stderr, &mut self.stderr)] {
             let first = &mut self.first;
@@ -53,6 +49,13 @@ impl Streams {
             });
             if outlet.is_dead() {
                 pumps.iter_mut().filter(|(of, _)| *of == sink).for_each(|(_, pump)| pump.discard());
+            }
+        }
+        // Somebody reads again.
+        if !self.stderr.is_pending() {
+            let dropped = self.stderr.take_dropped();
+            if dropped > 0 {
+                self.warn(&format!("{dropped} lines of dindctl were dropped, because nobody read standard error"));
             }
         }
     }

@@ -32,7 +32,7 @@ use super::say::{Logger, Say, unix_time};
 use super::service::Event;
 use super::shutdown::Shutdown;
 use super::signals::{Duty, duty};
-use super::spec::{ConfigError, Diagnose, Readiness, ReloadHook, RunMode, StopCode, SupervisorConfig};
+use super::spec::{ConfigError, Diagnose, Epilogue, Readiness, ReloadHook, RunMode, StopCode, SupervisorConfig};
 use super::state::{Phase, STATE_SCHEMA, SupervisorState};
 use super::streams::Streams;
 use super::unit::Unit;
@@ -79,6 +79,7 @@ pub struct Supervisor {
     banner_path: Option<PathBuf>,
     diagnose: Option<Diagnose>,
     reload_hook: Option<ReloadHook>,
+    epilogue: Option<Epilogue>,
     signals: SignalPipe,
     notify: Option<NotifySocket>,
     upstream: Option<OsString>,
@@ -143,6 +144,7 @@ impl Supervisor {
             banner_path: config.banner_path,
             diagnose: config.diagnose,
             reload_hook: config.reload_hook,
+            epilogue: config.epilogue,
             signals,
             notify,
             upstream: config.upstream,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::super::Environment;
 use super::super::failure::Failure;
 use super::super::places::{self, RUN_DIR};
-use super::super::say::{Level, Voice};
+use super::super::say::Level;
 use super::rootless::{self, Place};
 use super::{COMMAND, Daemon, Launch, services, with_root};
 use crate::init::signals;
@@ -101,8 +101,12 @@ pub enum Alone {
 }
 
 /// Runs the command alone until the container ends, and gives its exit code.
-pub fn run_alone(launch: &Launch<'_>, command: &BuildCommand<'_>, alone: Alone) -> Result<u8, Failure> {
-    let signals = catch_signals()?;
+pub fn run_alone(
+    launch: &Launch<'_>,
+    command: &BuildCommand<'_>,
+    alone: Alone,
+    signals: SignalPipe,
+) -> Result<u8, Failure> {
     let place = Place::of(launch);
     forget_predecessor(launch, place);
     let problem = match alone {
@@ -116,22 +120,27 @@ pub fn run_alone(launch: &Launch<'_>, command: &BuildCommand<'_>, alone: Alone) 
 }
 
 /// Before anything takes time: the kernel drops a signal that PID 1 has no handler for.
-fn catch_signals() -> Result<SignalPipe, Failure> {
+pub fn catch_signals() -> Result<SignalPipe, Failure> {
     signals::catch_supervised()
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))
 }
 
-/// Runs daemon and command until the container ends, and gives its exit code.
-pub fn run(launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -> u8 {
+/// Runs a daemon until the container ends, and gives its exit code.
+pub fn run(launch: Launch<'_>, daemon: Daemon) -> u8 {
     let voice = launch.voice;
-    match supervise(launch, daemon, command) {
+    match catch_signals().and_then(|signals| supervise(launch, daemon, None, signals)) {
         Ok(code) => code,
         Err(failure) => failure.report(voice),
     }
 }
 
-fn supervise(mut launch: Launch<'_>, daemon: Daemon, command: Option<Companion<'_>>) -> Result<u8, Failure> {
-    let signals = catch_signals()?;
+/// Runs daemon and command until the container ends, and gives its exit code.
+pub fn supervise(
+    mut launch: Launch<'_>,
+    daemon: Daemon,
+    command: Option<Companion<'_>>,
+    signals: SignalPipe,
+) -> Result<u8, Failure> {
     // Beside threads, which the preparation has, the table would take 10 ms to grow when the sockets are bound. Nothing else needs it.
     if let Err(errno) = descriptors::make_room(std::io::stderr()) {
         launch.voice.say(Level::Debug, &format!("no room for {} descriptors: {errno}", descriptors::ROOM));
@@ -196,21 +205,21 @@ fn supervise_parts(
     if let Some(warning) = services::outer_limit_warning(launch, whole) {
         launch.voice.say(Level::Warn, &warning);
     }
+    let (sockets, untidy) = (parts.sockets, parts.untidy);
+    supervisor.epilogue = Some(Box::new(move || {
+        drop(sockets);
+        leave_tidy(untidy)
+    }));
     let report = Supervisor::new(supervisor, signals, launch.voice.0)
         .map_err(|error| Failure::new(error.to_string(), "this is a bug in dindctl; please report it"))?
         .run();
-    drop(parts.sockets);
-    leave_tidy(parts.untidy, launch.voice);
     Ok(report.code)
 }
 
-/// Takes away what killed daemons left mounted. Where others run beside us, they may use it.
-fn leave_tidy(untidy: Option<(tidy::Before, Vec<PathBuf>)>, voice: Voice) {
-    if let Some((before, folders)) = untidy.filter(|_| nix::unistd::getpid().as_raw() == 1) {
-        for problem in tidy::tidy(&Roots::system(), &before, &folders) {
-            voice.say(Level::Warn, &problem);
-        }
-    }
+/// Takes away what killed daemons left mounted, and gives what stays. Where others run beside us, they may use it.
+fn leave_tidy(untidy: Option<(tidy::Before, Vec<PathBuf>)>) -> Vec<String> {
+    let alone = untidy.filter(|_| nix::unistd::getpid().as_raw() == 1);
+    alone.map_or_else(Vec::new, |(before, folders)| tidy::tidy(&Roots::system(), &before, &folders))
 }
 
 /// Until this supervisor tells its own state, there is none.

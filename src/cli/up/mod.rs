@@ -17,7 +17,7 @@ use nix::unistd::{getegid, geteuid};
 use self::shape::{DaemonChoice, Shape, choose};
 
 use super::Environment;
-use super::daemon::{Alone, Beside, COMMAND, Companion, Daemon, Launch, run, run_alone};
+use super::daemon::{Alone, Beside, COMMAND, Companion, Daemon, Launch, catch_signals, run_alone, supervise};
 use super::failure::Failure;
 use super::say::Level;
 use crate::init::policy::{Restart, RestartPolicy};
@@ -69,6 +69,9 @@ pub fn run_up(arguments: UpArgs, launch: Launch<'_>) -> u8 {
 fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
     let UpArgs { mut user, no_wait, restart, on_daemon_failure, daemon, home, command } = arguments;
     let (root, voice) = (geteuid().is_root(), launch.voice);
+    // Before we catch any, for the command; and before anything takes time.
+    let found = Inheritance::of_process();
+    let signals = catch_signals()?;
     let shape = match daemon {
         DaemonChoice::Own => Shape::Own,
         DaemonChoice::Auto => choose(&launch.environment, root, |path| {
@@ -90,8 +93,6 @@ fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
         }
     }
     let group = launch.config.get("daemon.socket_group").to_owned();
-    // Before we catch any.
-    let found = Inheritance::of_process();
     let wanted = Wanted { command, user, hooks, group, for_command };
     let waits = shape == Shape::Own && !no_wait;
     let build = |environment: &Environment| {
@@ -105,9 +106,9 @@ fn up(arguments: UpArgs, mut launch: Launch<'_>) -> Result<u8, Failure> {
     build(&launch.environment)?;
     let companion = Companion { build: &build, needs_no_daemon: daemon == DaemonChoice::Auto };
     match shape {
-        Shape::Own => Ok(run(launch, Daemon::Ours(Vec::new()), Some(companion))),
-        Shape::Client(host) => run_alone(&launch, &build, Alone::Client(host)),
-        Shape::None(why) => run_alone(&launch, &build, Alone::Without(why.to_owned(), None)),
+        Shape::Own => supervise(launch, Daemon::Ours(Vec::new()), Some(companion), signals),
+        Shape::Client(host) => run_alone(&launch, &build, Alone::Client(host), signals),
+        Shape::None(why) => run_alone(&launch, &build, Alone::Without(why.to_owned(), None), signals),
     }
 }
 

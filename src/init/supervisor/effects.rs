@@ -148,7 +148,14 @@ impl Supervisor {
             self.set_banner(Some(&Notice { message, hint: diagnosis.map(|diagnosis| diagnosis.hint) }));
             return;
         }
-        self.begin_stop(ExitReason::GaveUp { service, reason, last, diagnosis });
+        let is_command = matches!(&self.mode, RunMode::Command(command) if *command == service);
+        self.begin_stop(match &unit.failure {
+            // It counts as if it were not restarted.
+            Some(failure) if is_command => {
+                ExitReason::NotStarted { service, code: failure.code, message: failure.message.clone() }
+            }
+            _ => ExitReason::GaveUp { service, reason, last, diagnosis },
+        });
     }
 
     /// The container lives as long as its command: a daemon that is given up must not take somebody's editor along, unless that is

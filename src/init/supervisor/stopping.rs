@@ -49,7 +49,7 @@ impl Supervisor {
         }
         let Some((shutdown, _)) = &mut self.shutdown else { return };
         match shutdown.hurry(now) {
-            Urgency::Orderly => {}
+            Urgency::Orderly => self.streams.info(&format!("{name}: stopping already")),
             Urgency::Short => {
                 self.streams.info(&format!("{name} again: at most {} s more", SHORT_GRACE.as_secs()));
             }
@@ -78,6 +78,8 @@ impl Supervisor {
             Target { service, limit: plan.limit, prepare: prepares.then_some(plan.reload_timeout) }
         });
         let shutdown = Shutdown::new(self.now(), self.stop_timeout, targets.collect());
+        let asked = matches!(reason, ExitReason::Requested(_));
+        let shutdown = if asked { shutdown } else { shutdown.unasked() };
         self.shutdown = Some((shutdown, reason));
         self.state.current.stopping = true;
         self.tell_upstream("STOPPING=1");
@@ -191,6 +193,9 @@ impl Supervisor {
             }
         }
         self.write_state();
+        for told in self.epilogue.take().into_iter().flat_map(|epilogue| epilogue()) {
+            self.streams.warn(&told);
+        }
         let end = self.now().saturating_add(LAST_WORDS);
         self.read_lines();
         self.hand_lines_on();

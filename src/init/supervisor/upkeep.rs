@@ -165,6 +165,7 @@ impl Supervisor {
         due.process = None;
         match verdict {
             Verdict::Done => {}
+            Verdict::Told(words) => self.streams.warn(&words),
             Verdict::StartAnew(service) => {
                 if self.shutdown.is_none() {
                     self.start_anew(&service, name);
