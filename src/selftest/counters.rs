@@ -16,6 +16,8 @@ pub struct Counters {
     pub throttled: Option<u64>,
     /// Memory and swap in use, bytes: the most there ever was where the kernel keeps it.
     pub memory: Option<u64>,
+    /// Whether it is that, and not what is in use now.
+    pub memory_is_peak: bool,
     /// Processes that the group's own limit killed.
     pub oom_kills: Option<u64>,
     /// Tasks: the most there ever were where the kernel keeps it.
@@ -26,6 +28,30 @@ pub struct Counters {
     pub written: Option<u64>,
 }
 
+/// A block device. What is written to a volume of the device mapper is counted for the volume, and for the disk below it once more
+/// (`blk_cgroup_bio_start` in the kernel's block/blk-cgroup.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Its driver.
+    pub major: u64,
+    /// Its number there.
+    pub minor: u64,
+}
+
+impl Device {
+    /// Of the device node at this path; `None` where it cannot be seen.
+    pub fn at(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let device = std::fs::metadata(path).ok()?.rdev();
+        Some(Self { major: nix::sys::stat::major(device), minor: nix::sys::stat::minor(device) })
+    }
+
+    fn is(self, word: &str) -> bool {
+        word.split_once(':')
+            .is_some_and(|(major, minor)| major.parse() == Ok(self.major) && minor.parse() == Ok(self.minor))
+    }
+}
+
 /// Folders of the group in each hierarchy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folders {
@@ -34,12 +60,12 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Reads them all.
-    pub fn read(&self) -> Counters {
-        self.by_controller.get("").map_or_else(|| self.read_v1(), |folder| read_v2(folder))
+    /// Reads them all. Where `device` is named, written counts what went to that one.
+    pub fn read(&self, device: Option<Device>) -> Counters {
+        self.by_controller.get("").map_or_else(|| self.read_v1(device), |folder| read_v2(folder, device))
     }
 
-    fn read_v1(&self) -> Counters {
+    fn read_v1(&self, device: Option<Device>) -> Counters {
         let file =
             |controller: &str, name: &str| std::fs::read_to_string(self.by_controller.get(controller)?.join(name)).ok();
         let number = |controller: &str, name: &str| file(controller, name)?.trim().parse::<u64>().ok();
@@ -49,15 +75,16 @@ impl Folders {
             cpu: number("cpuacct", "cpuacct.usage").map(Duration::from_nanos),
             throttled: file("cpu", "cpu.stat").and_then(|text| key(&text, "nr_throttled")),
             memory: number("memory", "memory.memsw.max_usage_in_bytes").or_else(most),
+            memory_is_peak: true,
             oom_kills: file("memory", "memory.oom_control").and_then(|text| key(&text, "oom_kill")),
             tasks: number("pids", "pids.peak").or_else(|| number("pids", "pids.current")),
             refused: file("pids", "pids.events").and_then(|text| key(&text, "max")),
-            written: file("blkio", "blkio.throttle.io_service_bytes").map(|text| written_v1(&text)),
+            written: file("blkio", "blkio.throttle.io_service_bytes").map(|text| written_v1(&text, device)),
         }
     }
 }
 
-fn read_v2(folder: &Path) -> Counters {
+fn read_v2(folder: &Path, device: Option<Device>) -> Counters {
     let file = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
     let most = |peak: &str, current: &str| number(peak).or_else(|| number(current));
@@ -69,10 +96,12 @@ fn read_v2(folder: &Path) -> Counters {
         cpu: file("cpu.stat").and_then(|text| key(&text, "usage_usec")).map(Duration::from_micros),
         throttled: file("cpu.stat").and_then(|text| key(&text, "nr_throttled")),
         memory: memory.map(|memory| memory + swap),
+        // Since Linux 5.19.
+        memory_is_peak: number("memory.peak").is_some(),
         oom_kills: file("memory.events").and_then(|text| key(&text, "oom_kill")),
         tasks: most("pids.peak", "pids.current"),
         refused: file("pids.events").and_then(|text| key(&text, "max")),
-        written: file("io.stat").map(|text| written_v2(&text)),
+        written: file("io.stat").map(|text| written_v2(&text, device)),
     }
 }
 
@@ -82,9 +111,10 @@ fn key(text: &str, name: &str) -> Option<u64> {
 }
 
 /// `MAJOR:MINOR Write N`, among others.
-fn written_v1(text: &str) -> u64 {
+fn written_v1(text: &str, device: Option<Device>) -> u64 {
     let bytes = |line: &str| {
-        let mut fields = line.split_whitespace().skip(1);
+        let mut fields = line.split_whitespace();
+        fields.next().filter(|word| device.is_none_or(|device| device.is(word)))?;
         fields.next().filter(|word| *word == "Write")?;
         fields.next()?.parse::<u64>().ok()
     };
@@ -92,18 +122,24 @@ fn written_v1(text: &str) -> u64 {
 }
 
 /// `MAJOR:MINOR rbytes=N wbytes=N …`.
-fn written_v2(text: &str) -> u64 {
-    text.split_whitespace().filter_map(|word| word.strip_prefix("wbytes=")?.parse::<u64>().ok()).sum()
+fn written_v2(text: &str, device: Option<Device>) -> u64 {
+    let bytes = |line: &str| {
+        let mut fields = line.split_whitespace();
+        fields.next().filter(|word| device.is_none_or(|device| device.is(word)))?;
+        fields.find_map(|word| word.strip_prefix("wbytes=")?.parse::<u64>().ok())
+    };
+    text.lines().filter_map(bytes).sum()
 }
 
 /// From the daemon, which reads the same files. It does not tell how many processes were killed, but how often memory was
 /// refused.
-pub fn of_daemon(stats: &ContainerStatsResponse) -> Counters {
+pub fn of_daemon(stats: &ContainerStatsResponse, device: Option<Device>) -> Counters {
     let cpu = stats.cpu_stats.as_ref();
     let memory = stats.memory_stats.as_ref();
     let writes = |entries: &Vec<ContainerBlkioStatEntry>| {
         let write = |entry: &&ContainerBlkioStatEntry| {
             entry.op.as_deref().is_some_and(|operation| operation.eq_ignore_ascii_case("write"))
+                && device.is_none_or(|device| (entry.major, entry.minor) == (Some(device.major), Some(device.minor)))
         };
         entries.iter().filter(write).filter_map(|entry| entry.value).sum()
     };
@@ -111,6 +147,8 @@ pub fn of_daemon(stats: &ContainerStatsResponse) -> Counters {
         cpu: cpu.and_then(|cpu| cpu.cpu_usage.as_ref()?.total_usage).map(Duration::from_nanos),
         throttled: cpu.and_then(|cpu| cpu.throttling_data.as_ref()?.throttled_periods),
         memory: memory.and_then(|memory| memory.max_usage.or(memory.usage)),
+        // Of cgroup v2 it tells none.
+        memory_is_peak: memory.is_some_and(|memory| memory.max_usage.is_some()),
         oom_kills: memory.and_then(|memory| memory.failcnt),
         tasks: stats.pids_stats.as_ref().and_then(|pids| pids.current),
         refused: None,
@@ -147,19 +185,33 @@ mod tests {
             cpu: Some(Duration::from_micros(1500)),
             throttled: Some(4),
             memory: Some(12288),
+            memory_is_peak: true,
             oom_kills: Some(2),
             tasks: Some(32),
             refused: Some(5),
             written: Some(111),
         };
-        assert_eq!(folders.read(), want);
+        assert_eq!(folders.read(None), want);
+        assert_eq!(folders.read(Some(DISK)).written, Some(100));
+    }
+
+    const DISK: Device = Device { major: 254, minor: 0 };
+
+    /// A volume of the device mapper was taken for one without a limit: the same writes were counted twice.
+    #[test]
+    fn what_reaches_the_disk_below_is_not_counted_again() {
+        let v1 = "8:16 Read 1\n8:16 Write 50\n254:0 Write 100\n254:01 Write\nTotal 150\n";
+        assert_eq!((written_v1(v1, Some(DISK)), written_v1(v1, None)), (100, 150));
+        let v2 = "254:0 rbytes=1 wbytes=100 rios=1\n8:0 rbytes=2 wbytes=11\n254:10 wbytes=7\n";
+        assert_eq!((written_v2(v2, Some(DISK)), written_v2(v2, None)), (100, 118));
     }
 
     #[test]
     fn an_older_kernel_keeps_no_peaks() {
         let folder = group(&[("memory.current", "4096\n"), ("memory.swap.current", "1\n"), ("pids.current", "3\n")]);
-        let counters = Folders { by_controller: [(String::new(), folder.path().to_owned())].into() }.read();
+        let counters = Folders { by_controller: [(String::new(), folder.path().to_owned())].into() }.read(None);
         assert_eq!((counters.memory, counters.tasks, counters.written), (Some(4097), Some(3), None));
+        assert!(!counters.memory_is_peak);
     }
 
     #[test]
@@ -180,12 +232,13 @@ mod tests {
             cpu: Some(Duration::from_micros(1500)),
             throttled: Some(4),
             memory: Some(5000),
+            memory_is_peak: true,
             oom_kills: Some(2),
             tasks: Some(3),
             refused: Some(5),
             written: Some(100),
         };
-        assert_eq!(Folders { by_controller }.read(), want);
+        assert_eq!(Folders { by_controller }.read(Some(DISK)), want);
     }
 
     #[test]
@@ -197,20 +250,24 @@ mod tests {
             "blkio_stats": {"io_service_bytes_recursive": [
                 {"major": 254, "minor": 0, "op": "Read", "value": 1},
                 {"major": 254, "minor": 0, "op": "write", "value": 100},
+                {"major": 8, "minor": 0, "op": "write", "value": 100},
             ]},
         });
-        let counters = of_daemon(&serde_json::from_value(stats).unwrap());
+        let counters = of_daemon(&serde_json::from_value(stats).unwrap(), Some(DISK));
         assert_eq!((counters.cpu, counters.throttled), (Some(Duration::from_nanos(1500)), Some(4)));
         assert_eq!((counters.memory, counters.oom_kills, counters.tasks), (Some(20), Some(2), Some(3)));
-        assert_eq!(counters.written, Some(100));
+        assert_eq!((counters.written, counters.memory_is_peak), (Some(100), true));
+        let stats = serde_json::json!({"memory_stats": {"usage": 10}});
+        let counters = of_daemon(&serde_json::from_value(stats).unwrap(), None);
+        assert_eq!((counters.memory, counters.memory_is_peak), (Some(10), false));
     }
 
     proptest::proptest! {
         #[test]
         fn nothing_is_too_odd_to_be_read(text: String) {
             key(&text, "oom_kill");
-            written_v1(&text);
-            written_v2(&text);
+            written_v1(&text, Some(DISK));
+            written_v2(&text, None);
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Observed {
     pub hit: Option<bool>,
     /// Share of the machine's CPU time that nobody used, where it can be seen.
     pub idle: Option<f64>,
+    /// Whether it is what was seen now and then, as nobody keeps the most there ever was.
+    pub seen_now_and_then: bool,
 }
 
 /// From this share on, a machine could have given more CPU time.
@@ -34,7 +36,7 @@ const IDLE: f64 = 0.15;
 
 /// Judges. Words come with everything but a pass.
 pub fn judge(check: &Check, observed: &Observed) -> (Verdict, Option<String>) {
-    let Observed { measured, hit, idle } = *observed;
+    let Observed { measured, hit, idle, seen_now_and_then } = *observed;
     let (lower, upper) = (check.limit.value * (1.0 - check.tolerance), check.limit.value * (1.0 + check.tolerance));
     let got = Amount { value: measured, unit: check.limit.unit };
     if measured > upper {
@@ -56,6 +58,12 @@ pub fn judge(check: &Check, observed: &Observed) -> (Verdict, Option<String>) {
             Some(_) => (Verdict::Skipped, format!("the machine was too busy to give more than {got}")),
             None => (Verdict::Skipped, format!("the container got {got}; whether the machine was busy cannot be seen")),
         },
+        Subject::Memory | Subject::Swap if hit == Some(true) && seen_now_and_then => (
+            Verdict::Skipped,
+            format!(
+                "the container was stopped, and had {got} when it was looked at last: nobody keeps the most it had here"
+            ),
+        ),
         Subject::Memory | Subject::Swap if hit == Some(true) => {
             (Verdict::Fail, format!("the container was stopped at {got}: {around}"))
         }
@@ -83,7 +91,7 @@ mod tests {
     /// The measurement as a multiple of the limit.
     fn verdict(subject: Subject, multiple: f64, hit: Option<bool>, idle: Option<f64>) -> Verdict {
         let check = check(subject);
-        judge(&check, &Observed { measured: check.limit.value * multiple, hit, idle }).0
+        judge(&check, &Observed { measured: check.limit.value * multiple, hit, idle, ..Observed::default() }).0
     }
 
     #[rstest]
@@ -115,6 +123,20 @@ mod tests {
         assert_eq!(verdict(subject, multiple, hit, None), want);
     }
 
+    /// Without a peak the last look came before the last mebibytes, and the limit was said not to hold.
+    #[test]
+    fn what_was_missed_between_two_looks_is_no_failure() {
+        let check = check(Subject::Memory);
+        let at = |multiple: f64, hit| {
+            let measured = check.limit.value * multiple;
+            judge(&check, &Observed { measured, hit, idle: None, seen_now_and_then: true }).0
+        };
+        assert_eq!(at(1.0, Some(true)), Verdict::Pass);
+        assert_eq!(at(0.8, Some(true)), Verdict::Skipped);
+        assert_eq!(at(0.8, Some(false)), Verdict::Fail);
+        assert_eq!(at(1.2, Some(true)), Verdict::Fail);
+    }
+
     proptest! {
         #[test]
         fn more_than_the_limit_never_passes(multiple in 1.26_f64..100.0, hit: Option<bool>, idle: Option<f64>) {
@@ -127,7 +149,7 @@ mod tests {
         fn everything_but_a_pass_has_words(multiple in 0.0_f64..3.0, hit: Option<bool>, idle in proptest::option::of(0.0..1.0)) {
             for subject in Subject::ALL {
                 let check = check(subject);
-                let (verdict, words) = judge(&check, &Observed { measured: check.limit.value * multiple, hit, idle });
+                let (verdict, words) = judge(&check, &Observed { measured: check.limit.value * multiple, hit, idle, ..Observed::default() });
                 prop_assert_eq!(words.is_none(), verdict == Verdict::Pass);
             }
         }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 /// Hidden command that runs a load.
 pub const COMMAND: &str = "load";
@@ -110,6 +111,9 @@ fn run(load: &Load) -> io::Result<std::convert::Infallible> {
     }
 }
 
+/// For a mebibyte; somebody looks about as often, and the limit is judged to three.
+const PACE: Duration = Duration::from_millis(10);
+
 fn rest() -> ! {
     loop {
         thread::park();
@@ -122,13 +126,17 @@ fn spin() -> ! {
     }
 }
 
-/// Fills memory, a mebibyte at a time, and keeps it.
+/// Fills memory, a mebibyte at a time, and keeps it. From a quarter on slowly enough for others to see how far it has come: there are
+/// kernels and daemons that keep no peak.
 fn hold(bytes: usize) -> u8 {
     let mut pieces = Vec::new();
     while pieces.len() * MEBIBYTE < bytes {
         // Ones, as untouched zeroes take no memory.
         pieces.push(vec![1_u8; MEBIBYTE]);
         std::hint::black_box(&pieces);
+        if pieces.len() * MEBIBYTE > bytes / 4 {
+            thread::sleep(PACE);
+        }
     }
     rest()
 }

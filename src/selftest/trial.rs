@@ -2,6 +2,7 @@
 One check on the daemon: a container is created with its limit, started, watched and removed.
 */
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
@@ -9,7 +10,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 
 use super::amount::{Amount, number};
 use super::catalog::{Check, Subject};
-use super::counters::Counters;
+use super::counters::{Counters, Device};
 use super::judge::{Observed, Verdict, judge};
 use super::load::Load;
 use super::meter::{Meter, Source};
@@ -125,7 +126,9 @@ impl Bench<'_> {
         self.docker.start_container(id, None).await.map_err(ExecError::api("start a container"))?;
         let state = self.docker.inspect_container(id, None).await.map_err(ExecError::api("inspect a container"))?.state;
         let pid = state.and_then(|state| state.pid).unwrap_or(0);
-        let meter = Meter::of(self.roots, self.docker, id, pid);
+        let throttled = check.host.blkio_device_write_bps.iter().flatten().find_map(|device| device.path.as_ref());
+        let device = throttled.and_then(|path| Device::at(&self.roots.resolve(Path::new(path))));
+        let meter = Meter::of(self.roots, self.docker, id, pid, device);
         let observed = match check.subject {
             Subject::Cpu => self.cpu(&meter).await,
             Subject::Memory | Subject::Swap => memory(&meter, &check.load).await,
@@ -148,7 +151,7 @@ impl Bench<'_> {
         let share = idle.and_then(|idle| idle.share_since(self.roots));
         let throttled = last.throttled.zip(first.throttled).map(|(last, first)| last > first);
         let measured = used(&last).saturating_sub(used(&first)).as_secs_f64() / wall.as_secs_f64();
-        Ok(Observed { measured, hit: throttled, idle: share })
+        Ok(Observed { measured, hit: throttled, idle: share, ..Observed::default() })
     }
 }
 
@@ -194,7 +197,12 @@ async fn memory(meter: &Meter<'_>, load: &Load) -> Result<Observed, ExecError> {
             // What is counted for the last pages may come after the word of the kill.
             most = most.max(meter.read().await?.memory.unwrap_or(0));
             let hit = counters.oom_kills.map(|kills| kills > 0);
-            return Ok(Observed { measured: number(most), hit, idle: None });
+            return Ok(Observed {
+                measured: number(most),
+                hit,
+                seen_now_and_then: !counters.memory_is_peak,
+                idle: None,
+            });
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -215,7 +223,7 @@ async fn tasks(meter: &Meter<'_>, limit: f64) -> Result<Observed, ExecError> {
         refused = counters.refused.filter(|refused| *refused > 0).or(refused);
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(Observed { measured: number(most), hit: refused.map(|_| true), idle: None })
+    Ok(Observed { measured: number(most), hit: refused.map(|_| true), ..Observed::default() })
 }
 
 /// Whether there will be no more tasks, `calm` after the last new one.
@@ -229,7 +237,7 @@ async fn writes(meter: &Meter<'_>) -> Result<Observed, ExecError> {
     tokio::time::sleep(WINDOW).await;
     let last = meter.read().await?;
     let bytes = last.written.unwrap_or(0).saturating_sub(first.written.unwrap_or(0));
-    Ok(Observed { measured: number(bytes) / begun.elapsed().as_secs_f64(), hit: None, idle: None })
+    Ok(Observed { measured: number(bytes) / begun.elapsed().as_secs_f64(), ..Observed::default() })
 }
 
 #[cfg(test)]
