@@ -41,7 +41,7 @@ const CONTAINERD: [Hole; 2] = [
 ];
 
 /// Advisories of moby/moby and of the `BuildKit` in it.
-const DOCKERD: [Hole; 2] = [
+const DOCKERD: [Hole; 4] = [
     Hole {
         cve: "CVE-2024-23651, CVE-2024-23652, CVE-2024-23653",
         what: "a build reads, removes or takes over files of the host",
@@ -51,6 +51,16 @@ const DOCKERD: [Hole; 2] = [
         cve: "CVE-2024-41110",
         what: "a request passes by the authorization plugin",
         fixes: &["23.0.15", "24.0.10", "25.0.6", "26.1.5", "27.1.1"],
+    },
+    Hole {
+        cve: "CVE-2026-34040",
+        what: "a request with a large body passes by the authorization plugin",
+        fixes: &["25.0.16", "29.3.1"],
+    },
+    Hole {
+        cve: "CVE-2026-41567, CVE-2026-41568, CVE-2026-42306",
+        what: "docker cp runs a program of the container on the host, or reaches its files",
+        fixes: &["25.0.17", "29.5.1"],
     },
 ];
 
@@ -136,7 +146,11 @@ mod tests {
     #[case("containerd", "containerd containerd.io v2.2.0 1c4457e", Verdict::Ok, "v2.2.0")]
     #[case("dockerd", "Docker version 20.10.24+dfsg1, build 297e128", Verdict::Warn, "CVE-2024-41110")]
     #[case("dockerd", "Docker version 25.0.1, build 29cf629", Verdict::Warn, "CVE-2024-23651")]
-    #[case("dockerd", "Docker version 29.1.0, build 360952c", Verdict::Ok, "29.1.0")]
+    #[case("dockerd", "Docker version 28.5.2, build ecc6942", Verdict::Warn, "CVE-2026-34040")]
+    #[case("dockerd", "Docker version 29.3.1, build f78c987", Verdict::Warn, "CVE-2026-41567")]
+    #[case("dockerd", "Docker version 25.0.17, build 35c7841", Verdict::Ok, "25.0.17")]
+    #[case("dockerd", "Docker version 29.5.1, build dd24a3a", Verdict::Ok, "29.5.1")]
+    #[case("dockerd", "Docker version 30.0.0, build 0000000", Verdict::Ok, "30.0.0")]
     #[case("dockerd", "Docker version dev, build unknown", Verdict::Skipped, "no version")]
     fn known_holes_are_named(
         #[case] name: &'static str,
