@@ -136,6 +136,16 @@ impl DaemonJson {
         self.map.contains_key(key)
     }
 
+    /// Addresses of the API that the file names.
+    pub fn hosts(&self) -> Result<Vec<String>, DaemonJsonError> {
+        self.map.get("hosts").map_or_else(
+            || Ok(Vec::new()),
+            |value| {
+                serde_json::from_value(value.clone()).map_err(|_| DaemonJsonError::Hosts { path: self.path.clone() })
+            },
+        )
+    }
+
     /// Everything that dockerd is told by this file and by flags, by the keys of the file.
     pub fn told<'a>(&'a self, arguments: &'a DaemonArguments) -> impl Iterator<Item = (String, Value)> + 'a {
         self.map.iter().chain(&arguments.told).map(|(key, value)| (key.clone(), value.clone()))
@@ -149,11 +159,8 @@ impl DaemonJson {
                 map.entry(key).or_insert_with(|| value.clone());
             }
         }
-        let hosts = match map.remove("hosts") {
-            None => Vec::new(),
-            Some(value) => serde_json::from_value::<Vec<String>>(value)
-                .map_err(|_| DaemonJsonError::Hosts { path: self.path.clone() })?,
-        };
+        let hosts = self.hosts()?;
+        map.remove("hosts");
         let by_flag = arguments.flags.contains("live-restore");
         let live_restore = match map.get("live-restore").and_then(Value::as_bool) {
             Some(set) => set,

@@ -2,7 +2,7 @@
 The command line of `rootlesskit`, which starts the daemon's side of a rootless container in namespaces of its own.
 */
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// What the command line is made of.
@@ -35,21 +35,37 @@ pub fn command_line(kit: &RootlessKit, command: impl IntoIterator<Item = OsStrin
         line.extend(["--slirp4netns-sandbox=auto".into(), "--slirp4netns-seccomp=auto".into()]);
     }
     line.push("--disable-host-loopback".into());
-    // pasta connects ports itself.
-    line.push(format!("--port-driver={}", if kit.driver == "pasta" { "implicit" } else { "builtin" }).into());
+    line.push(format!("--port-driver={}", if connects_ports(&kit.driver) { "implicit" } else { "builtin" }).into());
     // /etc for resolv.conf of the new network, /run for sockets and locks that root owns.
     line.extend(["--copy-up=/etc".into(), "--copy-up=/run".into()]);
     if kit.pid_namespace {
         line.extend(["--pidns".into(), "--reaper=false".into()]);
     }
-    for port in &kit.ports {
+    for port in kit.ports.iter().filter(|_| !connects_ports(&kit.driver)) {
         line.push("-p".into());
-        // `address:port` of a socket address has the brackets that an IPv6 address needs.
-        line.push(format!("{port}:{}/tcp", port.port()).into());
+        // Without an address of the namespace some versions take the outer one, which the driver's network leads back out again.
+        line.push(format!("{port}:{}/tcp", inner(&kit.driver, *port)).into());
     }
     line.extend(kit.flags.iter().map(OsString::from));
     line.extend(command);
     line
+}
+
+/// Whether the driver connects every port that is open in the namespace by itself.
+fn connects_ports(driver: &str) -> bool {
+    driver == "pasta"
+}
+
+/// Where the daemon has to listen in the namespace for what is to be reached at `outer`. It comes by loopback, and by pasta as it came to the
+/// container: to an address of its own.
+pub fn inner(driver: &str, outer: SocketAddr) -> SocketAddr {
+    let address: IpAddr = match (connects_ports(driver) && !outer.ip().is_loopback(), outer.is_ipv4()) {
+        (true, true) => Ipv4Addr::UNSPECIFIED.into(),
+        (true, false) => Ipv6Addr::UNSPECIFIED.into(),
+        (false, true) => Ipv4Addr::LOCALHOST.into(),
+        (false, false) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(address, outer.port())
 }
 
 #[cfg(test)]
@@ -78,7 +94,7 @@ mod tests {
             text(&kit("slirp4netns")),
             "rootlesskit --state-dir=/run/user/1/k --net=slirp4netns --slirp4netns-sandbox=auto \
              --slirp4netns-seccomp=auto --disable-host-loopback --port-driver=builtin --copy-up=/etc --copy-up=/run \
-             --pidns --reaper=false -p 0.0.0.0:2376:2376/tcp --debug dindctl entrypoint"
+             --pidns --reaper=false -p 0.0.0.0:2376:127.0.0.1:2376/tcp --debug dindctl entrypoint"
         );
     }
 
@@ -86,6 +102,24 @@ mod tests {
     fn pasta_connects_ports_itself_and_the_mtu_is_the_operators() {
         let line = text(&RootlessKit { mtu: Some(1400), pid_namespace: false, ..kit("pasta") });
         assert!(line.contains(" --mtu=1400 ") && line.contains(" --port-driver=implicit "), "{line}");
-        assert!(!line.contains("pidns") && !line.contains("slirp4netns"), "{line}");
+        assert!(!line.contains("pidns") && !line.contains("slirp4netns") && !line.contains(" -p "), "{line}");
+    }
+
+    /// Behind pasta only loopback was listened on, where what comes from elsewhere never arrives.
+    #[test]
+    fn the_daemon_listens_where_the_driver_leads() {
+        for (driver, outer, want) in [
+            ("slirp4netns", "0.0.0.0:1", "127.0.0.1:1"),
+            ("slirp4netns", "172.20.0.3:1", "127.0.0.1:1"),
+            ("slirp4netns", "[::]:1", "[::1]:1"),
+            ("pasta", "0.0.0.0:1", "0.0.0.0:1"),
+            ("pasta", "172.20.0.3:1", "0.0.0.0:1"),
+            ("pasta", "[::]:1", "[::]:1"),
+            ("pasta", "127.0.0.1:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(inner(driver, outer.parse().unwrap()), want.parse().unwrap(), "{driver} {outer}");
+        }
+        let ports = vec!["[::1]:1".parse().unwrap()];
+        assert!(text(&RootlessKit { ports, ..kit("vpnkit") }).contains(" -p [::1]:1:[::1]:1/tcp "));
     }
 }

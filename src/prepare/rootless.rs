@@ -153,9 +153,12 @@ fn network(facts: &Rootless, wishes: &RootlessWishes) -> Step {
     if let Some(known) = Driver::named(&chosen)
         && !facts.programs.drivers.contains(&known)
     {
-        return step
-            .fails(format!("DOCKERD_ROOTLESS_ROOTLESSKIT_NET={chosen}, but {chosen} is not in PATH"))
-            .hint("install it in the image, or leave the variable out");
+        let (lacks, hint) = if known == Driver::GvisorTapVsock {
+            ("is not in this rootlesskit", "install rootlesskit 3 or newer, or leave the variable out")
+        } else {
+            ("is not in PATH", "install it in the image, or leave the variable out")
+        };
+        return step.fails(format!("DOCKERD_ROOTLESS_ROOTLESSKIT_NET={chosen}, but {chosen} {lacks}")).hint(hint);
     }
     if chosen == "host" {
         return step

@@ -35,6 +35,11 @@ pub fn understands(path: &OsStr, option: &str) -> Option<bool> {
     has_constant(&program, option.as_bytes()).or_else(|| Some(offers(&answer(&program, "--help", LIMIT)?, option)))
 }
 
+/// Whether a program has a word among its constants; not where it is a script, or for another machine.
+pub fn names(program: &Path, word: &str) -> bool {
+    has_constant(program, word.as_bytes()).unwrap_or(false)
+}
+
 /// What a program of `PATH` answers to one argument; `None` when there is none, or no whole answer in time.
 pub fn ask(name: &str, argument: &str, path: &OsStr, limit: Duration) -> Option<String> {
     let program = crate::sys::spawn::find_program(OsStr::new(name), Some(path))?;

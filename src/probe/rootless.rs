@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::mountinfo::{self, Mount};
 use super::storage::{self, Storage};
-use super::{ProbeError, Roots, read, subids, users};
+use super::{ProbeError, Roots, engine, read, subids, users};
 use crate::sys::spawn::find_program;
 
 /// Whose daemon it is to be.
@@ -45,7 +45,7 @@ pub enum Driver {
     Pasta,
     /// `VPNKit`.
     Vpnkit,
-    /// gvisor-tap-vsock, built into `RootlessKit` 2.
+    /// gvisor-tap-vsock, built into `RootlessKit` 3, with no program of its own.
     GvisorTapVsock,
 }
 
@@ -106,6 +106,7 @@ pub fn look(roots: &Roots, owner: &Owner, path: Option<&OsStr>) -> Result<Rootle
     let ids = |file| subids::count(roots, file, owner.uid, name.as_deref());
     let installed = |program: &str| find_program(OsStr::new(program), path);
     let tun = roots.resolve(Path::new("/dev/net/tun"));
+    let kit = installed("rootlesskit");
     Ok(Rootless {
         subuids: ids("/etc/subuid")?,
         subgids: ids("/etc/subgid")?,
@@ -117,20 +118,19 @@ pub fn look(roots: &Roots, owner: &Owner, path: Option<&OsStr>) -> Result<Rootle
         tun: faccessat(AT_FDCWD, &tun, AccessFlags::R_OK | AccessFlags::W_OK, AtFlags::AT_EACCESS).err(),
         proc_masked: mounts.iter().any(hides_procfs),
         programs: Programs {
-            rootlesskit: installed("rootlesskit"),
+            rootlesskit: kit.clone(),
             id_mappers: installed("newuidmap").is_some() && installed("newgidmap").is_some(),
-            drivers: Driver::ALL.into_iter().filter(|driver| installed(program(*driver)).is_some()).collect(),
+            drivers: Driver::ALL
+                .into_iter()
+                .filter(|driver| match driver {
+                    Driver::GvisorTapVsock => kit.as_deref().is_some_and(|kit| engine::names(kit, driver.name())),
+                    Driver::Slirp4netns | Driver::Pasta | Driver::Vpnkit => installed(driver.name()).is_some(),
+                })
+                .collect(),
         },
         owner: owner.clone(),
         name,
     })
-}
-
-fn program(driver: Driver) -> &'static str {
-    match driver {
-        Driver::GvisorTapVsock => "gvproxy",
-        Driver::Slirp4netns | Driver::Pasta | Driver::Vpnkit => driver.name(),
-    }
 }
 
 fn hides_procfs(mount: &Mount) -> bool {

@@ -4,7 +4,7 @@ namespace of its own. Out here remain the checks, the certificates (the containe
 there), the ports, the user's command, and the duty of PID 1.
 */
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::services::DOCKERD;
 use super::{Daemon, Launch, Parts, addresses, api_security, renewal, tls_wishes};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::DaemonJson;
-use crate::engine::rootlesskit::{RootlessKit, command_line};
+use crate::engine::rootlesskit::{self, RootlessKit, command_line};
 use crate::engine::socket;
 use crate::init::policy::{Restart, RestartPolicy};
 use crate::init::spec::{ServiceSpec, SupervisorConfig};
@@ -139,7 +139,7 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
     });
     let kit = kit(launch, &facts, &wishes, ports)?;
     let mut service = service(launch, command_line(&kit, command))?;
-    service.spawn.env = inner_environment(launch, &listen, &wishes.owner.runtime_dir);
+    service.spawn.env = inner_environment(launch, &listen, &kit.driver, &wishes.owner.runtime_dir);
     let told: Vec<String> = listen.iter().map(ToString::to_string).collect();
     let usual = format!("unix://{}", socket::of_user(&wishes.owner.runtime_dir).display());
     Ok(Parts {
@@ -161,6 +161,7 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
 /// The addresses of the API as clients of the container see them.
 fn api(launch: &Launch<'_>, arguments: &DaemonArguments, wishes: &Wishes) -> Result<Vec<ListenAddress>, Failure> {
     let (_, tcp) = api_security(launch, arguments, &wishes.file)?;
+    let hosts = wishes.file.hosts()?;
     let own_socket = format!("unix://{}", socket::of_user(&wishes.owner.runtime_dir).display());
     let asked = launch.environment.text("DOCKER_HOST").filter(|host| host.starts_with("unix://"));
     let addresses = addresses::addresses(addresses::Wishes {
@@ -168,10 +169,10 @@ fn api(launch: &Launch<'_>, arguments: &DaemonArguments, wishes: &Wishes) -> Res
         docker_host: Some(asked.unwrap_or(&own_socket)),
         tcp,
         flags: &arguments.hosts,
-        file: &[],
+        file: &hosts,
     });
     let addresses = sockets::parse(&addresses.join(","))?;
-    if let Some(warning) = sockets::insecure_warning(&addresses, tcp == addresses::Tcp::Tls) {
+    if let Some(warning) = sockets::insecure_warning(&addresses, tcp.openness()) {
         launch.voice.say(Level::Warn, &warning);
     }
     Ok(addresses)
@@ -204,8 +205,13 @@ fn inner_arguments(arguments: &DaemonArguments, wishes: &Wishes) -> Vec<OsString
     inner
 }
 
-/// In the namespace a port is reached from outside through its loopback address, whatever it is called out here.
-fn inner_environment(launch: &Launch<'_>, listen: &[ListenAddress], runtime_dir: &Path) -> Vec<(OsString, OsString)> {
+/// In the namespace a port has another address than out here.
+fn inner_environment(
+    launch: &Launch<'_>,
+    listen: &[ListenAddress],
+    driver: &str,
+    runtime_dir: &Path,
+) -> Vec<(OsString, OsString)> {
     let mut environment = launch.environment.clone();
     environment.remove("DOCKER_HOST");
     environment.set("XDG_RUNTIME_DIR", runtime_dir.as_os_str());
@@ -213,11 +219,7 @@ fn inner_environment(launch: &Launch<'_>, listen: &[ListenAddress], runtime_dir:
         .iter()
         .map(|address| match address {
             ListenAddress::Unix(_) => address.to_string(),
-            ListenAddress::Tcp(address) => {
-                let loopback: IpAddr =
-                    if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-                ListenAddress::Tcp(SocketAddr::new(loopback, address.port())).to_string()
-            }
+            ListenAddress::Tcp(address) => ListenAddress::Tcp(rootlesskit::inner(driver, *address)).to_string(),
         })
         .collect();
     if !inner.is_empty() {
