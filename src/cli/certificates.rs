@@ -2,7 +2,10 @@
 `dindctl certificates`: makes or renews the API's certificates below `DOCKER_TLS_CERTDIR`. PID 1 runs it as a process
 of its own; by hand it does the same at any time.
 */
+use std::collections::BTreeSet;
 use std::time::SystemTime;
+
+use clap::Args;
 
 use super::config::Config;
 use super::failure::Failure;
@@ -10,6 +13,14 @@ use super::say::{Level, Voice};
 use super::{Environment, FAILED};
 use crate::prepare::tls::{self, KeyKind, TlsWishes};
 use crate::probe::{Roots, names};
+
+/// What was typed.
+#[derive(Debug, Args)]
+pub struct CertificatesArgs {
+    /// Make only what is near its end, and nothing for names that are new
+    #[arg(long, hide = true)]
+    near_end: bool,
+}
 
 /// What the environment and the settings ask; `None` where `DOCKER_TLS_CERTDIR` is unset or empty.
 pub fn wishes(environment: &Environment, config: &Config) -> Result<Option<TlsWishes>, Failure> {
@@ -29,7 +40,7 @@ pub fn wishes(environment: &Environment, config: &Config) -> Result<Option<TlsWi
 }
 
 /// Runs the command.
-pub fn run(environment: &Environment, config: &Config, voice: Voice) -> u8 {
+pub fn run(arguments: &CertificatesArgs, environment: &Environment, config: &Config, voice: Voice) -> u8 {
     let wishes = match wishes(environment, config) {
         Ok(Some(wishes)) => wishes,
         Ok(None) => {
@@ -44,7 +55,9 @@ pub fn run(environment: &Environment, config: &Config, voice: Voice) -> u8 {
     if wishes.key == KeyKind::Rsa {
         voice.say(Level::Info, "RSA keys that are missing take some seconds each to make");
     }
-    match tls::issue(&wishes, &names::own(&Roots::system())) {
+    // Those that are there keep their names.
+    let names = if arguments.near_end { BTreeSet::new() } else { names::own(&Roots::system()) };
+    match tls::issue(&wishes, &names) {
         Ok(Some(work)) => {
             voice.say(Level::Info, &format!("certificates made in {}: {work}", wishes.directory.display()));
             0

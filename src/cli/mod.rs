@@ -142,7 +142,7 @@ enum Command {
     /// Put such an archive back: all of it or nothing
     Restore(restore::RestoreArgs),
     /// Make or renew the certificates of the API below `DOCKER_TLS_CERTDIR`
-    Certificates,
+    Certificates(certificates::CertificatesArgs),
     /// Run the hooks of a folder, then become a command
     #[command(hide = true)]
     Hooks(up::hooks::HooksArgs),
@@ -274,7 +274,7 @@ fn run(command: Command, environment: &Environment, config: &Config, voice: Voic
         Command::Hooks(arguments) => up::hooks::run(arguments, environment, voice),
         Command::Missed => missed::run(voice),
         Command::Leavings => leavings::run(voice),
-        Command::Certificates => certificates::run(environment, config, voice),
+        Command::Certificates(arguments) => certificates::run(&arguments, environment, config, voice),
         Command::Redact(arguments) => redact::run(&arguments, voice),
         Command::Config(command) => config_show::run(&command, config),
     }

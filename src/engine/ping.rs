@@ -73,6 +73,15 @@ impl Address {
     }
 }
 
+/// What Go's HTTP server says on a port with TLS to somebody who speaks without. It does serve, and more than that cannot be asked
+/// without the certificates of a client.
+const WANTS_TLS: &str = "HTTP request to an HTTPS server";
+
+/// Whether the answer can be told by more of it only: by its first line, or for a refusal by its body.
+fn wants_more(answer: &[u8]) -> bool {
+    !answer.contains(&b'\n') || answer.starts_with(b"HTTP/1.0 400 ")
+}
+
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
@@ -87,9 +96,9 @@ pub fn ping(address: &Address, limit: Duration) -> Result<Duration, PingError> {
     let silent = |source| PingError::Silent { address: address.to_string(), limit, source };
     // HTTP/1.0 ends the connection after the answer, so reading to the end is enough.
     stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n").map_err(silent)?;
-    let mut answer = [0_u8; 64];
+    let mut answer = [0_u8; 128];
     let mut length = 0;
-    while !answer.get(..length).unwrap_or_default().contains(&b'\n') {
+    while wants_more(answer.get(..length).unwrap_or_default()) {
         let Some(room) = answer.get_mut(length..).filter(|room| !room.is_empty()) else { break };
         match stream.read(room) {
             Ok(0) => break,
@@ -100,7 +109,7 @@ pub fn ping(address: &Address, limit: Duration) -> Result<Duration, PingError> {
     }
     let text = String::from_utf8_lossy(answer.get(..length).unwrap_or_default());
     let status = text.lines().next().unwrap_or_default().trim_end();
-    if status.split(' ').nth(1) == Some("200") {
+    if status.split(' ').nth(1) == Some("200") || text.contains(WANTS_TLS) {
         Ok(started.elapsed())
     } else {
         Err(PingError::Answer { address: address.to_string(), status: status.to_owned() })

@@ -133,7 +133,7 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
 /// What matters of a private key; the key itself stays in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The raw public key; `None` for a form that only dockerd reads (PKCS#1, SEC1).
+    /// The raw public key; `None` for a form or a kind that only dockerd reads (PKCS#1, SEC1, P-521, RSA of 8192 bits).
     pub public_key: Option<Vec<u8>>,
 }
 
@@ -143,13 +143,20 @@ impl Key {
         if let Ok(key) = rcgen::KeyPair::from_pem(text) {
             return Ok(Self { public_key: Some(key.der_bytes().to_vec()) });
         }
-        let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).map_err(|_| "it is no PEM file".to_owned())?;
-        match pem.label.as_str() {
-            "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Ok(Self { public_key: None }),
-            "ENCRYPTED PRIVATE KEY" => Err("the key is encrypted".into()),
-            "PRIVATE KEY" => Err("the key is of a kind that dindctl cannot use".into()),
-            other => Err(format!("it holds a {other} and no private key")),
+        // As Go's crypto/tls does, what comes before the key is passed over: parameters of its curve, its certificate.
+        let mut other = None;
+        for pem in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()) {
+            let pem = pem.map_err(|_| "it is no PEM file".to_owned())?;
+            match pem.label.as_str() {
+                "ENCRYPTED PRIVATE KEY" => return Err("the key is encrypted".into()),
+                label if label.ends_with("PRIVATE KEY") => {
+                    let key = rcgen::KeyPair::try_from(pem.contents.as_slice()).ok();
+                    return Ok(Self { public_key: key.map(|key| key.der_bytes().to_vec()) });
+                }
+                label => other = other.or_else(|| Some(label.to_owned())),
+            }
         }
+        Err(other.map_or_else(|| "it is no PEM file".into(), |label| format!("it holds a {label} and no private key")))
     }
 }
 
@@ -288,11 +295,32 @@ mod tests {
         assert_eq!(Certificate::parse(key.as_bytes()).unwrap_err(), "it holds a PRIVATE KEY and no certificate");
         assert_eq!(Certificate::parse(b"hello").unwrap_err(), "it is no PEM file");
         assert_eq!(Key::parse("hello").unwrap_err(), "it is no PEM file");
+        assert_eq!(Key::parse("").unwrap_err(), "it is no PEM file");
+        let certificate = pem("CERTIFICATE", b"x");
+        assert_eq!(Key::parse(&certificate).unwrap_err(), "it holds a CERTIFICATE and no private key");
+        assert_eq!(Key::parse(&pem("ENCRYPTED PRIVATE KEY", b"x")).unwrap_err(), "the key is encrypted");
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("ca")).unwrap();
         std::fs::write(folder.path().join("ca/cert.pem"), "").unwrap();
         let found = look(folder.path());
         assert!(found.ca_cert.is_missing() && found.server.is_empty() && found.unwritable.is_none());
+    }
+
+    fn pem(label: &str, content: &[u8]) -> String {
+        use base64::Engine;
+        let content = base64::engine::general_purpose::STANDARD.encode(content);
+        format!("-----BEGIN {label}-----\n{content}\n-----END {label}-----\n")
+    }
+
+    /// `openssl ecparam -genkey` writes the curve before the key, and dockerd reads kinds that dindctl cannot sign with.
+    #[test]
+    fn keys_that_only_dockerd_can_use_are_keys() {
+        let ours = rcgen::KeyPair::generate().unwrap();
+        let curve = pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7]);
+        assert_eq!(Key::parse(&(curve.clone() + &pem("EC PRIVATE KEY", b"x"))), Ok(Key { public_key: None }));
+        assert_eq!(Key::parse(&pem("PRIVATE KEY", b"of another kind")), Ok(Key { public_key: None }));
+        let behind = Key::parse(&(curve + &ours.serialize_pem())).unwrap();
+        assert_eq!(behind.public_key.as_deref(), Some(ours.der_bytes()));
     }
 
     #[test]

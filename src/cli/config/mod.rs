@@ -11,6 +11,7 @@ use std::time::Duration;
 use keys::{KEYS, Key, nearest};
 
 use crate::exec::settings::ExecSettings;
+use crate::redact::text::Redactor;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/dindctl/config.toml";
@@ -217,6 +218,7 @@ impl Config {
 
     fn set(&mut self, key: &'static Key, value: String, from: Source) -> Result<(), ConfigError> {
         if let Err(why) = (key.check)(&value) {
+            let [value, why] = [value, why].map(without_password);
             return Err(ConfigError::BadValue { key: key.name.into(), value, from, why });
         }
         self.values.insert(key.name, (value, from));
@@ -273,6 +275,11 @@ impl Config {
     }
 }
 
+/// What goes to the log must not have the credentials of an address in it.
+fn without_password(text: String) -> String {
+    if text.contains('@') { Redactor::default().text(&text) } else { text }
+}
+
 fn unknown(key: &str, path: &Path) -> ConfigError {
     let nearest = nearest(key, KEYS.iter().map(|key| key.name)).map(str::to_owned);
     ConfigError::UnknownKey { key: key.to_owned(), path: path.to_owned(), nearest }
@@ -284,6 +291,21 @@ mod tests {
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    /// A mirror with a password was refused, and the password was in the log.
+    #[test]
+    fn a_bad_address_is_told_without_its_password() {
+        for bad in [
+            "https://u:secret@m",
+            "https://secret@m",
+            "https://:secret@m:x",
+            "u:secret@m",
+            "https://a,https://u:secret@m",
+        ] {
+            let error = Config::from_parts(None, &env(&[("DINDCTL_REGISTRY_MIRRORS", bad)])).unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains("(left out)@m"), "{error}");
+        }
     }
 
     #[test]

@@ -26,8 +26,21 @@ pub struct Wishes<'a> {
 pub enum Tcp {
     /// The API without TLS.
     Plain,
+    /// The API with TLS that asks no client for a certificate.
+    Unverified,
     /// The API with mutual TLS.
     Tls,
+}
+
+impl Tcp {
+    /// What keeps strangers out is missing, in words that follow "is open".
+    pub const fn openness(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => Some("without TLS"),
+            Self::Unverified => Some("with TLS that asks nobody for a certificate (tlsverify is false)"),
+            Self::Tls => None,
+        }
+    }
 }
 
 /// The addresses in the order in which they are bound, each once.
@@ -37,19 +50,38 @@ pub fn addresses(wishes: Wishes<'_>) -> Vec<String> {
         // The ports that IANA and the official image have for the API with and without TLS.
         let tcp = match wishes.tcp {
             Tcp::Plain => "tcp://0.0.0.0:2375",
-            Tcp::Tls => "tcp://0.0.0.0:2376",
+            Tcp::Unverified | Tcp::Tls => "tcp://0.0.0.0:2376",
         };
         vec![socket.to_owned(), tcp.to_owned()]
     } else {
         let separator = |letter: char| letter == ',' || letter.is_whitespace();
         wishes.setting.split(separator).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     };
-    for more in wishes.flags.iter().chain(wishes.file) {
-        if !found.contains(more) {
-            found.push(more.clone());
+    for more in wishes.flags.iter().chain(wishes.file).map(|host| as_dockerd_reads(host)) {
+        if !found.contains(&more) {
+            found.push(more);
         }
     }
     found
+}
+
+/// An address of dockerd's own arguments or file. What these leave out is not what it is in our setting: a port without an address is one
+/// of loopback, and a word without a scheme is one of TCP (`ParseDaemonHost` in moby's daemon/pkg/opts/hosts.go).
+fn as_dockerd_reads(host: &str) -> String {
+    let host = host.trim();
+    let tcp = match host.split_once("://") {
+        Some(("tcp", address)) => address,
+        Some(("unix", "")) => return DEFAULT_SOCKET.to_owned(),
+        None if host.contains(':') && !host.starts_with('/') => host,
+        _ => return host.to_owned(),
+    };
+    let missing = if tcp.is_empty() || tcp.starts_with(':') { "127.0.0.1" } else { "" };
+    format!("tcp://{missing}{tcp}")
+}
+
+/// Whether any of them is a port. What is no unix socket counts as one, as a port without certificates is root for everybody.
+pub fn have_ports(wishes: Wishes<'_>) -> bool {
+    addresses(wishes).iter().any(|address| !address.starts_with("unix:") && !address.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -73,5 +105,41 @@ mod tests {
         let flags = ["tcp://127.0.0.1:1".to_owned(), "unix:///a".to_owned()];
         let wishes = Wishes { setting: "unix:///a, unix:///b", flags: &flags, ..NOBODY };
         assert_eq!(addresses(wishes), ["unix:///a", "unix:///b", "tcp://127.0.0.1:1"]);
+    }
+
+    /// `-H tcp://:2375` was bound on all addresses, and dockerd means loopback.
+    #[test]
+    fn arguments_mean_what_they_mean_to_dockerd() {
+        for (typed, meant) in [
+            ("tcp://:2375", "tcp://127.0.0.1:2375"),
+            ("tcp://", "tcp://127.0.0.1"),
+            (":2375", "tcp://127.0.0.1:2375"),
+            ("0.0.0.0:2375", "tcp://0.0.0.0:2375"),
+            ("tcp://0.0.0.0:2375", "tcp://0.0.0.0:2375"),
+            ("[::1]:1", "tcp://[::1]:1"),
+            ("unix://", DEFAULT_SOCKET),
+            ("unix:///a", "unix:///a"),
+            ("/a:b", "/a:b"),
+        ] {
+            let flags = [typed.to_owned()];
+            assert_eq!(addresses(Wishes { setting: "/x", flags: &flags, ..NOBODY })[1], meant, "{typed}");
+        }
+    }
+
+    /// In a list with blanks only the first address counted, so that the port behind a socket was opened without TLS.
+    #[test]
+    fn a_port_is_one_wherever_it_stands() {
+        let ports = |setting| have_ports(Wishes { setting, ..NOBODY });
+        for setting in
+            ["", "tcp://:1", "unix:///a,tcp://:1", "unix:///a tcp://:1", "/a\n2376", "unix:///a\t,\ttcp://[::1]"]
+        {
+            assert!(ports(setting), "{setting:?}");
+        }
+        for setting in ["unix:///a", "/a", " unix:///a, /b\n"] {
+            assert!(!ports(setting), "{setting:?}");
+        }
+        let flags = ["tcp://127.0.0.1:1".to_owned()];
+        assert!(have_ports(Wishes { setting: "unix:///a", flags: &flags, ..NOBODY }));
+        assert!(have_ports(Wishes { setting: "unix:///a", file: &flags, ..NOBODY }));
     }
 }

@@ -25,7 +25,7 @@ use std::time::Instant;
 use self::addresses::Tcp;
 use self::rootless::Place;
 use self::supervise::Parts;
-pub use self::supervise::{Alone, Beside, Companion, run, run_alone};
+pub use self::supervise::{Alone, Beside, Companion, catch_signals, run, run_alone, supervise};
 use super::config::Config;
 use super::failure::Failure;
 use super::places::RUN_DIR;
@@ -172,15 +172,17 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let decided = Decided { live_restore, swarm: is_swarm_member(data_root), options };
     let merged = file.merge(arguments, &decided)?;
     let (certificates, tcp) = api_security(launch, arguments, file)?;
+    let inside = Place::of(launch) == Place::Namespace;
     let addresses = addresses::addresses(addresses::Wishes {
         setting: launch.config.get("daemon.listen"),
         docker_host: launch.environment.text("DOCKER_HOST"),
         tcp,
         flags: &arguments.hosts,
-        file: &merged.hosts,
+        // The process outside has told us theirs as they are in here.
+        file: if inside { &[] } else { &merged.hosts },
     });
     let group = arguments.group.clone().or_else(|| file.text("group").map(str::to_owned));
-    let bound = services::bind(launch, &addresses, group.as_deref(), tcp == Tcp::Tls)?;
+    let bound = services::bind(launch, &addresses, group.as_deref(), tcp)?;
     let listen: Vec<String> = bound.listeners.iter().map(|listener| listener.address.to_string()).collect();
 
     let merged_path = PathBuf::from(RUN_DIR).join("daemon.json");
@@ -237,14 +239,18 @@ fn api_security(
     arguments: &DaemonArguments,
     file: &DaemonJson,
 ) -> Result<(Option<ServerCertificates>, Tcp), Failure> {
-    if has_own_certificates(arguments, file) {
-        return Ok((None, Tcp::Tls));
-    }
-    if !has_ports(launch, arguments, file) {
-        return Ok((None, Tcp::Plain));
-    }
-    let found = tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new))?;
-    let tcp = if found.is_some() { Tcp::Tls } else { Tcp::Plain };
+    let told = tls::Told::new(arguments, file);
+    let found = if told.is_whole() || !has_ports(launch, arguments, file) {
+        None
+    } else {
+        tls::find(launch.environment.get("DOCKER_TLS_CERTDIR").map(Path::new))?
+    };
+    // Where certificates were found dockerd is told to use them.
+    let tcp = match (told.on || found.is_some(), told.verifies) {
+        (false, _) => Tcp::Plain,
+        (true, false) => Tcp::Unverified,
+        (true, true) => Tcp::Tls,
+    };
     Ok((found, tcp))
 }
 
@@ -255,21 +261,19 @@ fn tls_wishes(
     file: &DaemonJson,
 ) -> Result<Option<TlsWishes>, Failure> {
     let wishes = certificates::wishes(&launch.environment, launch.config)?;
-    Ok(wishes.filter(|_| has_ports(launch, arguments, file) && !has_own_certificates(arguments, file)))
+    Ok(wishes.filter(|_| has_ports(launch, arguments, file) && !tls::Told::new(arguments, file).is_whole()))
 }
 
 /// Whether the API is to have any port besides unix sockets.
 fn has_ports(launch: &Launch<'_>, arguments: &DaemonArguments, file: &DaemonJson) -> bool {
-    let tcp = |address: &str| !address.trim().is_empty() && !address.trim().starts_with(['/', 'u']);
-    let setting = launch.config.get("daemon.listen");
-    setting.trim().is_empty()
-        || setting.split(',').any(tcp)
-        || arguments.hosts.iter().any(|host| tcp(host))
-        || file.sets("hosts")
-}
-
-fn has_own_certificates(arguments: &DaemonArguments, file: &DaemonJson) -> bool {
-    ["tlscert", "tlskey"].iter().all(|name| arguments.flags.contains(*name) || file.sets(name))
+    file.sets("hosts")
+        || addresses::have_ports(addresses::Wishes {
+            setting: launch.config.get("daemon.listen"),
+            docker_host: None,
+            tcp: Tcp::Plain,
+            flags: &arguments.hosts,
+            file: &[],
+        })
 }
 
 /// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.

@@ -13,6 +13,7 @@ use super::super::config::keys::KEYS;
 use super::super::failure::Failure;
 use super::super::places::RUN_DIR;
 use super::super::say::Level;
+use super::addresses::Tcp;
 use super::{Launch, files, oom};
 use crate::engine::daemon_json::Merged;
 use crate::engine::{containerd as engine_containerd, diagnosis};
@@ -33,13 +34,13 @@ pub const CONTAINERD: &str = "containerd";
 const RELOAD_LIMIT: Duration = Duration::from_millis(500);
 
 /// Binds every address, with owner and mode set before a client can connect.
-pub fn bind(launch: &Launch<'_>, addresses: &[String], group: Option<&str>, tls: bool) -> Result<Bound, Failure> {
+pub fn bind(launch: &Launch<'_>, addresses: &[String], group: Option<&str>, tcp: Tcp) -> Result<Bound, Failure> {
     let mode = u32::from_str_radix(launch.config.get("daemon.socket_mode"), 8).unwrap_or(0o660);
     let group = group.unwrap_or(launch.config.get("daemon.socket_group"));
     let wishes = SocketWishes { group: group.to_owned(), mode };
     let addresses = sockets::parse(&addresses.join(","))?;
     let bound = sockets::bind(&addresses, &wishes, &Roots::system())?;
-    for warning in bound.warnings.iter().chain(&sockets::insecure_warning(&addresses, tls)) {
+    for warning in bound.warnings.iter().chain(&sockets::insecure_warning(&addresses, tcp.openness())) {
         launch.voice.say(Level::Warn, warning);
     }
     Ok(bound)

@@ -36,7 +36,8 @@ pub fn bundle(launch: &Launch<'_>) -> Result<Option<String>, Failure> {
 /// Lets everything that is started from now on trust it.
 pub fn install(launch: &mut Launch<'_>, bundle: &str) -> Result<(), Failure> {
     let merged = Path::new(RUN_DIR).join("ca-certificates.crt");
-    files::replace(&merged, bundle)?;
+    // A command of another user inherits the variable.
+    files::replace_public(&merged, bundle)?;
     launch.environment.set("SSL_CERT_FILE", merged.as_os_str());
     Ok(())
 }

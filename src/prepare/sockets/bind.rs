@@ -3,7 +3,7 @@ Binding all the addresses, or none.
 */
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -146,8 +146,13 @@ fn bind_all(
     bound: &mut Bound,
 ) -> Result<(), SocketError> {
     let gid = users::find_gid(&users::groups(roots)?, &wishes.group);
+    let mut files = Vec::new();
     for address in addresses {
         let fd = match address {
+            // The same socket under another name, such as /run/docker.sock where /var/run leads to /run.
+            ListenAddress::Unix(path) if real(&roots.resolve(path)).is_some_and(|file| files.contains(&file)) => {
+                continue;
+            }
             ListenAddress::Unix(path) => {
                 let mode = if gid.is_some() || wishes.mode & 0o007 != 0 { wishes.mode } else { wishes.mode & 0o600 };
                 if gid.is_none() {
@@ -168,18 +173,27 @@ fn bind_all(
             address: address.clone(),
             errno,
         })?;
+        if let ListenAddress::Unix(path) = address {
+            files.extend(real(&roots.resolve(path)));
+        }
         bound.listeners.push(Listener { address: address.clone(), fd });
     }
     Ok(())
 }
 
-/// What has to be printed when a TCP port is open without TLS; `None` when no address is reachable from outside.
-pub fn insecure_warning(addresses: &[ListenAddress], tls: bool) -> Option<String> {
-    let open: Vec<String> =
-        addresses.iter().filter(|address| !tls && !address.is_local()).map(ToString::to_string).collect();
+/// The path without links in its folder, which has to be there.
+fn real(path: &Path) -> Option<PathBuf> {
+    Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// What has to be printed when a TCP port is open to strangers; `how` says what is missing (`without TLS`). `None` when nothing is, or no
+/// address is reachable from outside.
+pub fn insecure_warning(addresses: &[ListenAddress], how: Option<&str>) -> Option<String> {
+    let how = how?;
+    let open: Vec<String> = addresses.iter().filter(|address| !address.is_local()).map(ToString::to_string).collect();
     (!open.is_empty()).then(|| {
         format!(
-            "{} is open without TLS: whoever reaches it is root in this container, and on its host if the container \
+            "{} is open {how}: whoever reaches it is root in this container, and on its host if the container \
              is privileged; set DOCKER_TLS_CERTDIR, or DINDCTL_LISTEN=tcp://127.0.0.1:2375",
             open.join(", ")
         )

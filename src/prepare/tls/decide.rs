@@ -96,11 +96,12 @@ impl fmt::Display for Work {
 /// Decides.
 pub fn decide(facts: &TlsFacts, wishes: &TlsWishes) -> Decision {
     let folder = &facts.folder;
-    if let Some(refusal) = unusable(folder) {
+    let theirs_only = folder.ca_key.is_missing() && folder.server.is_whole();
+    if let Some(refusal) = unusable(folder, theirs_only) {
         return refusal;
     }
     if folder.ca_key.is_missing() {
-        if folder.server.is_whole() {
+        if theirs_only {
             return theirs(folder, wishes.now);
         }
         if let Some(refusal) = half(folder) {
@@ -110,10 +111,10 @@ pub fn decide(facts: &TlsFacts, wishes: &TlsWishes) -> Decision {
     ours(facts, wishes)
 }
 
-/// A key that cannot be used is never overwritten: it may be the only copy.
-fn unusable(folder: &CertificateFolder) -> Option<Decision> {
-    let keys = [("ca", &folder.ca_key), ("server", &folder.server.key), ("client", &folder.client.key)];
-    keys.into_iter().find_map(|(name, key)| {
+/// A key that cannot be used is never overwritten: it may be the only copy. Of somebody else's only the daemon's own counts.
+fn unusable(folder: &CertificateFolder, theirs: bool) -> Option<Decision> {
+    let keys = [("server", &folder.server.key), ("ca", &folder.ca_key), ("client", &folder.client.key)];
+    keys.into_iter().take(if theirs { 1 } else { 3 }).find_map(|(name, key)| {
         let Content::Bad(why) = key else { return None };
         let cause = format!("{}/{name}/key.pem cannot be used: {why}", folder.path.display());
         Some(refuse(cause, "put a private key there (PEM, `openssl pkcs8 -topk8 -nocrypt` converts other forms), or move the file away"))

@@ -82,6 +82,7 @@ pub fn issue(wishes: &TlsWishes, names: &std::collections::BTreeSet<Name>) -> Re
     };
     let parsed = Certificate::parse(authority.as_bytes()).map_err(make("use of ca/cert.pem"))?;
     let issuer = Issuer::from_ca_cert_pem(&authority, authority_key).map_err(make("use of ca/cert.pem"))?;
+    repeats_its_name(&issuer, &parsed, wishes)?;
     let sides = [(Part::Server, &facts.folder.server, 0o600), (Part::Client, &facts.folder.client, 0o644)];
     for (part, side, mode) in sides.into_iter().filter(|(part, ..)| work.has(*part)) {
         let own = key(&store, wishes, &format!("{part}/key.pem"), side.key.is_missing(), mode)?;
@@ -91,6 +92,30 @@ pub fn issue(wishes: &TlsWishes, names: &std::collections::BTreeSet<Name>) -> Re
         store.write(&format!("{part}/cert.pem"), 0o644, &pem)?;
     }
     Ok(Some(work))
+}
+
+/// An authority of somebody else may have a subject that cannot be written again as the issuer of what it signs, such as one with an
+/// attribute twice: nobody could verify that.
+fn repeats_its_name(
+    issuer: &Issuer<'_, KeyPair>,
+    authority: &Certificate,
+    wishes: &TlsWishes,
+) -> Result<(), IssueError> {
+    if authority.subject_text == AUTHORITY_SUBJECT {
+        return Ok(());
+    }
+    let key = KeyPair::generate().map_err(make("a key"))?;
+    let trial = params(CLIENT, wishes)?.signed_by(&key, issuer).map_err(make("a certificate"))?;
+    if Certificate::parse_der(trial.der()).is_ok_and(|trial| trial.is_signed_by(authority)) {
+        return Ok(());
+    }
+    let cause = format!(
+        "{}/ca/cert.pem: what {} signs here would not name it as it names itself, so that nobody could verify it",
+        wishes.directory.display(),
+        authority.subject_text
+    );
+    let hint = "sign server and client yourself and take ca/key.pem away, or use an authority with each attribute of its name once";
+    Err(IssueError::Refused { cause, hint: hint.into() })
 }
 
 /// The key of that file, made where it is missing.
