@@ -51,6 +51,19 @@ fn the_last_started_ends_first_and_the_next_is_not_asked_before_it_has() {
     assert!(stop.is_done());
 }
 
+/// One that began by itself took the first request for a second one.
+#[test]
+fn a_stop_that_nobody_asked_for_is_not_hurried_by_the_first_request() {
+    let (mut stop, world) = (stop().unasked(), World::full());
+    stop.advance(Duration::ZERO, &world);
+    let urgencies = [(); 3].map(|()| stop.hurry(SECOND));
+    assert_eq!(urgencies, [Urgency::Orderly, Urgency::Short, Urgency::Now]);
+    let mut stop = self::stop().unasked();
+    stop.advance(Duration::ZERO, &world);
+    stop.hurry(SECOND);
+    assert_eq!(stop.timer(SECOND), Some(TIMEOUT));
+}
+
 #[test]
 fn the_deadline_kills_all_that_is_left_at_once() {
     let (mut stop, world) = (stop(), World::full());

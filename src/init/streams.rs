@@ -73,3 +73,42 @@ impl Logger for Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::init::say::Format;
+
+    /// Their number was taken and forgotten before anybody could read it.
+    #[test]
+    fn lines_that_were_dropped_are_counted_when_somebody_reads_again() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let nothing = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        let mut streams = Streams {
+            stdout: Outlet::open(nothing.as_fd()),
+            stderr: Outlet::open(writer.as_fd()),
+            say: Say { format: Format::Text, level: Level::Info },
+            first: 0,
+        };
+        for _ in 0..20_000 {
+            streams.info("a line that nobody reads");
+            streams.turn(&mut []);
+        }
+        let mut text = Vec::new();
+        while streams.awaited().next().is_some() {
+            let _ = reader.read_to_end(&mut text);
+            streams.turn(&mut []);
+        }
+        drop((streams, writer));
+        reader.set_nonblocking(false).unwrap();
+        reader.read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let read = text.lines().filter(|line| line.contains("a line that nobody reads")).count();
+        let told = format!("{} lines of dindctl were dropped", 20_000 - read);
+        assert!(read < 20_000 && text.lines().last().unwrap().contains(&told), "{read}: {:?}", text.lines().last());
+    }
+}

@@ -135,13 +135,16 @@ fn perform(
             .map_err(|errno| call(format!("mount {fstype} on"), target, errno)),
         Action::NewCgroupNamespace => new_namespace(system),
         Action::ReplaceMount { source, target, fstype, options, data } => {
-            if let Err(errno) = system.unmount(target) {
-                // In a user namespace inherited mounts are locked (EINVAL); a new one may still hide them.
-                notes.remarks.push(format!("{}; mounted over it", call("unmount", target, errno)));
-            }
+            let Err(errno) = system.unmount(target) else {
+                return system
+                    .mount(source, target, fstype, options, data)
+                    .map_err(|errno| call(format!("mount {fstype} on"), target, errno));
+            };
+            // In a user namespace inherited mounts are locked (EINVAL); a new one may still hide them.
+            notes.remarks.push(format!("{}; mounted over it", call("unmount", target, errno)));
             system
-                .mount(source, target, fstype, options, data)
-                .map_err(|errno| call(format!("mount {fstype} on"), target, errno))
+                .mount_over(source, target, fstype, options, data)
+                .map_err(|errno| call(format!("mount {fstype} over what is on"), target, errno))
         }
         Action::RemountReadWrite { target, options, fresh } => remount(system, target, options, fresh.as_ref(), notes),
         Action::MakeShared { target } => {
@@ -223,7 +226,7 @@ fn remount(
     // In a user namespace the flags of inherited mounts are locked (EPERM), and a new mount is allowed.
     let Some(fresh) = fresh else { return Err(failed) };
     let kept: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
-    match system.mount(&fresh.source, target, &fresh.fstype, &kept, &fresh.data) {
+    match system.mount_over(&fresh.source, target, &fresh.fstype, &kept, &fresh.data) {
         Ok(()) => {
             notes.remarks.push(format!("{failed}; mounted {} anew over it", fresh.fstype));
             Ok(())

@@ -10,6 +10,7 @@ Were the leaf empty, it would take a threaded controller (cpu, cpuset, pids) bes
 the root of a threaded subtree, whose leaf takes no process any more (`cgroup_vet_subtree_control_enable`,
 `cgroup_can_be_thread_root` in kernel/cgroup/cgroup.c).
 */
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,11 +37,15 @@ struct Budget {
     rounds: u32,
     start: Duration,
     pause: Duration,
+    /// Those that the last round moved, by the kernel's word.
+    moved: BTreeSet<String>,
+    /// One that the last whole round found ending.
+    ending: Option<String>,
 }
 
 impl Budget {
     fn new(system: &mut dyn System) -> Self {
-        Self { rounds: 0, start: system.now(), pause: FIRST_PAUSE }
+        Self { rounds: 0, start: system.now(), pause: FIRST_PAUSE, moved: BTreeSet::new(), ending: None }
     }
 
     /// When the bound is reached, as [`System::now`] counts.
@@ -50,17 +55,19 @@ impl Budget {
 
     /// What to say when there was no refusal and the bound was reached all the same.
     fn exhausted(&self, last: &Round) -> String {
-        if last.unfinished {
+        if let Some(pid) = &self.ending {
+            format!("process {pid} is ending, and has not left the group yet")
+        } else if last.unfinished {
             format!("not all processes could be moved within {DEADLINE:?}")
         } else {
             format!("new processes kept coming for {} rounds", self.rounds)
         }
     }
 
-    /// Waits a little before another round; false when there is none left.
-    fn again(&mut self, system: &mut dyn System, deadline: Duration, pause: bool) -> bool {
+    /// Waits a little before another round; false when there is none left, or `end` is reached.
+    fn again(&mut self, system: &mut dyn System, end: Duration, pause: bool) -> bool {
         self.rounds += 1;
-        if self.rounds >= ROUNDS || system.now() >= self.end(deadline) {
+        if self.rounds >= ROUNDS || system.now() >= end {
             return false;
         }
         if pause {
@@ -75,6 +82,9 @@ impl Budget {
 #[derive(Default)]
 struct Round {
     moved: usize,
+    /// One that the round before had moved, and that is listed again. The kernel takes the number of a process that is ending, moves nothing
+    /// (`cgroup_migrate_add_task`, `PF_EXITING`) and lists it until its memory is gone, which may take a second.
+    ending: Option<String>,
     vanished: usize,
     foreign: usize,
     refused: Option<(String, Errno)>,
@@ -84,13 +94,25 @@ struct Round {
 
 impl Round {
     fn left_any(&self) -> bool {
-        self.unfinished || self.moved > 0 || self.vanished > 0 || self.refused.is_some()
+        self.unfinished || self.progress() || self.ending.is_some() || self.refused.is_some()
+    }
+
+    /// Whether anything is another than before.
+    fn progress(&self) -> bool {
+        self.moved > 0 || self.vanished > 0
+    }
+
+    /// Whether the next round would find the same if it came at once.
+    fn needs_time(&self) -> bool {
+        !self.progress() || self.ending.is_some()
     }
 }
 
-/// Moves every process once that `from` lists, until `end`: one move can take milliseconds, and a group thousands of
+/// Moves every process once that `from` lists, until the bound is reached: one move can take milliseconds, and a group thousands of
 /// processes.
-fn round(system: &mut dyn System, from: &Path, to: &Path, end: Duration) -> Result<Round, CallError> {
+fn round(system: &mut dyn System, from: &Path, to: &Path, budget: &mut Budget) -> Result<Round, CallError> {
+    let end = budget.end(DEADLINE);
+    let before = std::mem::take(&mut budget.moved);
     let list = from.join("cgroup.procs");
     let text = system.read(&list).map_err(|errno| explain(CallError::new("list the processes in", list, errno)))?;
     let target = to.join("cgroup.procs");
@@ -106,10 +128,20 @@ fn round(system: &mut dyn System, from: &Path, to: &Path, end: Duration) -> Resu
             break;
         }
         match system.write(&target, pid) {
-            Ok(()) => round.moved += 1,
+            Ok(()) => {
+                if before.contains(pid) {
+                    round.ending = Some(pid.to_owned());
+                } else {
+                    round.moved += 1;
+                }
+                budget.moved.insert(pid.to_owned());
+            }
             Err(Errno::ESRCH) => round.vanished += 1,
             Err(errno) => round.refused = Some((pid.to_string(), errno)),
         }
+    }
+    if !round.unfinished {
+        budget.ending.clone_from(&round.ending);
     }
     Ok(round)
 }
@@ -130,20 +162,20 @@ pub(super) fn evacuate_step(
     let mut budget = Budget::new(system);
     let mut moved = 0;
     loop {
-        let round = round(system, from, to, budget.end(DEADLINE))?;
+        let round = round(system, from, to, &mut budget)?;
         moved += round.moved;
         if !round.left_any() {
             notes.remarks.push(format!("moved {} in {} rounds", processes(moved), budget.rounds));
             return Ok(());
         }
-        let progress = round.moved > 0 || round.vanished > 0;
         if let Some((pid, errno)) = &round.refused
-            && !progress
+            && !round.progress()
             && !transient(*errno)
         {
             return Err(refused(pid, to, *errno));
         }
-        if !budget.again(system, DEADLINE, !progress) {
+        let end = budget.end(DEADLINE);
+        if !budget.again(system, end, round.needs_time()) {
             return Err(match round.refused {
                 Some((pid, errno)) => refused(&pid, to, errno),
                 None => CallError::new("empty the group", from, Errno::EBUSY).because(budget.exhausted(&round)),
@@ -201,17 +233,22 @@ fn hand_on(
     budget: &mut Budget,
 ) -> Result<(), CallError> {
     let control = group.join("cgroup.subtree_control");
+    // Since when nothing else has been in the way. The first steps of a `docker exec` are foreign as well, for a moment.
+    let mut foreign_since = None;
     loop {
         let Err(errno) = system.write(&control, &format!("+{name}")) else { return Ok(()) };
         let failed = |reason: String| CallError::new(format!("write \"+{name}\" to"), &control, errno).because(reason);
         let (Some(leaf), Errno::EBUSY) = (leaf, errno) else {
             return Err(failed(meaning(errno, &control).to_string()));
         };
-        let found = round(system, group, leaf, budget.end(DEADLINE))?;
+        let found = round(system, group, leaf, budget)?;
         let foreign_only = found.foreign > 0 && !found.left_any();
-        let deadline = if foreign_only { FOREIGN_DEADLINE } else { DEADLINE };
+        let since = if foreign_only { Some(foreign_since.unwrap_or(system.now())) } else { None };
+        foreign_since = since;
+        let end = budget.end(DEADLINE);
+        let end = since.map_or(end, |since| end.min(since.saturating_add(FOREIGN_DEADLINE)));
         // What was just moved is gone from the group: the next try needs no pause.
-        if !budget.again(system, deadline, found.moved == 0) {
+        if !budget.again(system, end, found.moved == 0 || found.ending.is_some()) {
             return Err(failed(if foreign_only {
                 format!("{} of another pid namespace in the group", processes(found.foreign))
             } else if let Some((pid, errno)) = found.refused {

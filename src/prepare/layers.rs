@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::image_store::{self, Asked, Choice, Store};
 use super::plan::{Action, Step};
 use super::wants::{LayerWishes, Wants};
-use crate::probe::layers::{Fuse, Layers};
+use crate::probe::layers::{Fuse, GONE, Layers};
 use crate::probe::overlay::Problem;
 use crate::probe::storage::Storage;
 
@@ -53,9 +53,9 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     }
 }
 
-/// Drivers whose data dockerd goes by; it passes over that of vfs (tried with 26.1).
+/// Drivers whose data dockerd goes by; it passes over that of vfs (tried with 26.1), and over what drivers left that it no longer has.
 fn earlier(found: &Layers) -> Vec<&'static str> {
-    found.earlier.iter().copied().filter(|name| *name != "vfs").collect()
+    found.earlier.iter().copied().filter(|name| *name != "vfs" && !GONE.contains(name)).collect()
 }
 
 fn dockerd(storage: &Storage, found: &Layers, choice: Choice<'_>, wants: &Wants) -> Vec<Step> {
@@ -148,11 +148,17 @@ fn left_over(storage: &Storage, found: &Layers, driver: Option<&str>) -> Option<
     }
     let taken = taken?;
     let others: Vec<&str> = found.earlier.iter().copied().filter(|name| *name != taken).collect();
-    let first = others.first()?;
+    if others.is_empty() {
+        return None;
+    }
     let said =
         format!("{path} has images of {}, which take their space and are not seen by {taken}", others.join(", "));
     let folders: Vec<String> = others.iter().map(|name| format!("{path}/{name}")).collect();
-    let hint = format!("remove {}, or keep them in use with DINDCTL_STORAGE_DRIVER={first}", folders.join(" "));
+    let remove = format!("remove {}", folders.join(" "));
+    let hint = match others.iter().find(|name| !GONE.contains(name)) {
+        Some(usable) => format!("{remove}, or keep them in use with DINDCTL_STORAGE_DRIVER={usable}"),
+        None => remove,
+    };
     Some(step(&others).warns(said).hint(hint))
 }
 
@@ -274,6 +280,19 @@ mod tests {
         let said = words(&steps_of(&found(Ok(()), &["overlay2", "vfs"], Fuse::Missing), Some("vfs")));
         assert!(said[1].contains("images of overlay2") && said[1].contains("not seen by vfs"), "{said:?}");
         assert_eq!(steps_of(&found(Ok(()), &["vfs"], Fuse::Missing), Some("vfs")).len(), 1);
+    }
+
+    /// Folders of drivers that went with engines 24 and 25 were taken for ones that dockerd has to choose between.
+    #[test]
+    fn what_older_engines_left_decides_nothing() {
+        let steps = steps_of(&found(Ok(()), &["overlay2", "aufs", "devicemapper"], Fuse::Missing), None);
+        let said = words(&steps);
+        assert!(said[1].contains("/data has images of aufs, devicemapper, which take their space"), "{said:?}");
+        assert_eq!(steps[1].hint.as_deref(), Some("remove /data/aufs /data/devicemapper"));
+        let steps = steps_of(&found(Ok(()), &["overlay2", "aufs", "vfs"], Fuse::Missing), None);
+        assert!(steps[1].hint.as_ref().unwrap().ends_with("DINDCTL_STORAGE_DRIVER=vfs"), "{steps:?}");
+        let stacked = words(&steps_of(&found(Err(STACKED), &["aufs"], Fuse::Works), None));
+        assert!(stacked[0].contains("dockerd takes fuse-overlayfs"), "{stacked:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
     }
     let second = Step::nothing("limit.open_files.hard", "open files, hard limit", found, reason)
         .hint(format!("start the container with --ulimit nofile={want}:{want}"));
-    if wants.rootless {
+    if wants.rootless || facts.user_namespace {
         // The capability counts in the first user namespace only.
         let note = format!("{} at most, which a user namespace cannot raise to {want}", show(hard));
         return vec![first, Step { found: note, ..second }];

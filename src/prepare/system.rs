@@ -19,6 +19,15 @@ pub trait System {
     /// Mounts a new file system; `options` as mount(8) writes them.
     fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String], data: &str)
     -> Result<(), Errno>;
+    /// The same on the place of a mount that cannot be taken away, and that may be one of the same file system.
+    fn mount_over(
+        &mut self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        options: &[String],
+        data: &str,
+    ) -> Result<(), Errno>;
     /// Takes a mount and all below it away from its place; what still uses it goes on.
     fn unmount(&mut self, target: &Path) -> Result<(), Errno>;
     /// Moves this process to a new cgroup namespace, whose root are the groups that it is in.
@@ -88,6 +97,17 @@ impl System for Linux<'_> {
         data: &str,
     ) -> Result<(), Errno> {
         sys::mount::mount(source, target, fstype, options, data)
+    }
+
+    fn mount_over(
+        &mut self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        options: &[String],
+        data: &str,
+    ) -> Result<(), Errno> {
+        sys::mount::mount_over(source, target, fstype, options, data)
     }
 
     fn unmount(&mut self, target: &Path) -> Result<(), Errno> {

@@ -4,6 +4,8 @@ read-only, and then every nested container fails with "mkdir …/cpuset/docker: 
 */
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::plan::{Action, FreshMount, Step};
 use super::wants::Told;
 use crate::probe::cgroup::{CGROUP_ROOT, CgroupSetup, Hierarchy, Layout};
@@ -33,7 +35,7 @@ pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
         steps.push(Step::nothing("cgroup.v1", "cgroup v1", found, "version 1 is used as it is mounted"));
     }
     if setup.layout != Layout::Unified {
-        steps.extend(parent(hierarchies, told));
+        steps.extend(parent(setup, told));
     }
     steps
 }
@@ -60,7 +62,8 @@ pub(super) fn mount_data(controllers: &[String]) -> String {
 
 /// What keeps nested containers inside where the mounts show more than the own group and stay so. dockerd takes one
 /// parent for all hierarchies.
-fn parent(hierarchies: &[Hierarchy], told: &Told) -> Option<Step> {
+fn parent(setup: &CgroupSetup, told: &Told) -> Option<Step> {
+    let hierarchies = &setup.hierarchies;
     let hint = "start the container with --cgroupns=private, and without -v /sys/fs/cgroup";
     if hierarchies.iter().any(|it| it.own.is_some() && it.inside().is_none()) {
         return Some(
@@ -93,17 +96,31 @@ fn parent(hierarchies: &[Hierarchy], told: &Told) -> Option<Step> {
             .hint("start the container with --cgroupns=private, and without -v /sys/fs/cgroup"),
         );
     }
-    Some(tell_parent(step, &first, told))
+    Some(tell_parent(step, &first, setup, told))
 }
 
-/// Makes `group` the parent of what dockerd starts, unless it was told another.
-pub(super) fn tell_parent(step: Step, group: &Path, told: &Told) -> Step {
+/// Makes `group` the parent of what dockerd starts, unless it was told another, or leaves that to systemd: with another parent than a slice
+/// of that it does not start then (`verifyPlatformContainerSettings` in moby's `daemon/daemon_unix.go`).
+pub(super) fn tell_parent(step: Step, group: &Path, setup: &CgroupSetup, told: &Told) -> Step {
     let key = "cgroup-parent";
     let step = step.hint("start the container with --cgroupns=private");
     if let Some(parent) = told.value(key) {
         return Step { found: format!("{}; dockerd is told {key}={parent}", step.found), ..step };
     }
+    if asks_systemd(setup, told) {
+        return Step { found: format!("{}; dockerd has its groups made by systemd", step.found), hint: None, ..step };
+    }
     step.does(Action::SetDaemonOption { key: key.into(), value: group.to_string_lossy().into() })
+}
+
+/// As moby's `UsingSystemd`: the driver that dockerd is told, else systemd's where version 2 is used and systemd is there.
+fn asks_systemd(setup: &CgroupSetup, told: &Told) -> bool {
+    let options = told.value("exec-opts").and_then(Value::as_array);
+    let mut drivers = options.into_iter().flatten().filter_map(Value::as_str);
+    match drivers.find_map(|option| option.strip_prefix("native.cgroupdriver=")) {
+        Some(driver) => driver == "systemd",
+        None => setup.layout == Layout::Unified && setup.systemd,
+    }
 }
 
 fn writable(hierarchy: &Hierarchy) -> Step {

@@ -45,7 +45,7 @@ pub fn steps(setup: &CgroupSetup, told: &Told) -> Vec<Step> {
     steps.extend(evacuate(unified, group, !missing.is_empty()));
     steps.push(delegate(unified, group, missing));
     steps.extend(absent(group));
-    steps.extend(parent(unified, group, told));
+    steps.extend(parent(setup, unified, group, told));
     steps
 }
 
@@ -167,7 +167,7 @@ fn absent(group: &Group) -> Option<Step> {
 }
 
 /// What keeps nested containers inside where the namespace is not private and stays so.
-fn parent(unified: &Unified, group: &Group, told: &Told) -> Option<Step> {
+fn parent(setup: &CgroupSetup, unified: &Unified, group: &Group, told: &Told) -> Option<Step> {
     (unified.place == Place::Below).then(|| {
         let step = Step::nothing(
             "cgroup.v2.parent",
@@ -175,6 +175,6 @@ fn parent(unified: &Unified, group: &Group, told: &Told) -> Option<Step> {
             format!("the cgroup namespace is not private: the own group is {}", group.name.display()),
             "nested containers must stay inside the limits of this one",
         );
-        v1::tell_parent(step, &group.name, told)
+        v1::tell_parent(step, &group.name, setup, told)
     })
 }

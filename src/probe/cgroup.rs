@@ -47,6 +47,8 @@ pub struct CgroupSetup {
     /// Whether process 1 is in the same groups. Where it is not, a service manager divides this container up, and what
     /// is mounted is its view as well.
     pub beside_init: bool,
+    /// Whether systemd is the machine's service manager (`sd_booted(3)`).
+    pub systemd: bool,
 }
 
 /// A version 1 hierarchy.
@@ -159,14 +161,24 @@ pub fn look(roots: &Roots, mounts: &[Mount]) -> Result<CgroupSetup, ProbeError> 
     let mounted = |line: &Membership| hierarchies.iter().any(|known| known.holds(line));
     let unmounted = memberships.iter().filter(|line| line.hierarchy != 0 && !mounted(line)).cloned().collect();
     let controllers = controllers::kernel(roots)?;
-    Ok(CgroupSetup { layout, hierarchies, unmounted, controllers, unified, beside_init })
+    let systemd =
+        std::fs::symlink_metadata(roots.resolve(Path::new("/run/systemd/system"))).is_ok_and(|it| it.is_dir());
+    Ok(CgroupSetup { layout, hierarchies, unmounted, controllers, unified, beside_init, systemd })
 }
 
 /// Whether no later mount hides this one, on its place or above it.
 fn visible(mounts: &[Mount], mount: &Mount) -> bool {
     let on_top = at(mounts, &mount.point).is_some_and(|top| top.id == mount.id);
     let below = mount.point.parent().and_then(|parent| holding(mounts, parent));
-    on_top && below.is_none_or(|below| below.id == mount.parent)
+    on_top && below.is_none_or(|below| below.id == foot(mounts, mount))
+}
+
+/// The mount that holds the place: not the parent of one that lies on others there, which is the next below it. Each step goes to another
+/// mount, of which there are so many.
+fn foot(mounts: &[Mount], mount: &Mount) -> u64 {
+    let below = |id: u64| mounts.iter().find(|other| other.id == id && other.point == mount.point);
+    let stack = std::iter::successors(Some(mount.parent), |id| below(*id).map(|other| other.parent));
+    stack.take(mounts.len() + 1).last().unwrap_or(mount.parent)
 }
 
 fn hierarchy(mount: &Mount, memberships: &[Membership]) -> Hierarchy {

@@ -46,6 +46,8 @@ pub struct Layers {
 
 /// Drivers that dockerd has or had, each with a folder of its name in the data root.
 const DRIVERS: [&str; 8] = ["overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"];
+/// Those of them that went: aufs and overlay with engine 24, devicemapper with 25. A later one does not see what they left.
+pub const GONE: [&str; 3] = ["aufs", "devicemapper", "overlay"];
 
 /// Looks and tries. `matters` says whether the engine's own choice is to be found out, given what is known so far.
 pub fn look(

@@ -6,11 +6,52 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
+};
 
 /// Mounts a new file system of type `fstype` on `target`.
 pub fn mount(source: &str, target: &Path, fstype: &str, options: &[String], data: &str) -> Result<(), Errno> {
     let data = (!data.is_empty()).then_some(data);
     nix::mount::mount(Some(source), target, Some(fstype), flags(options), data)
+}
+
+/// Mounts a new file system of type `fstype` on the place of another mount. `mount(2)` refuses one of the same file system there
+/// (`do_add_mount` in the kernel's fs/namespace.c), and all mounts of a control group hierarchy are of one; a mount that was made elsewhere
+/// may be moved there. Needs Linux 5.2.
+pub fn mount_over(source: &str, target: &Path, fstype: &str, options: &[String], data: &str) -> Result<(), Errno> {
+    let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
+    let system = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(errno)?;
+    fsconfig_set_string(&system, "source", source).map_err(errno)?;
+    for word in data.split(',').filter(|word| !word.is_empty()) {
+        match word.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&system, key, value),
+            None => fsconfig_set_flag(&system, word),
+        }
+        .map_err(errno)?;
+    }
+    fsconfig_create(&system).map_err(errno)?;
+    let mount = fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes(options)).map_err(errno)?;
+    move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(errno)
+}
+
+/// As [`flags`].
+fn attributes(options: &[String]) -> MountAttrFlags {
+    options.iter().fold(MountAttrFlags::empty(), |flags, option| {
+        flags
+            | match option.as_str() {
+                "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
+                "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
+                "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
+                "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
+                "noatime" => MountAttrFlags::MOUNT_ATTR_NOATIME,
+                "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+                "strictatime" => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                _ => MountAttrFlags::empty(),
+            }
+    })
 }
 
 /// Takes the read-only flag off one mount and keeps its other flags (`options` as `mountinfo` lists them).

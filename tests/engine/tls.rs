@@ -19,6 +19,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("tls::a_step_that_takes_long_is_named", a_step_that_takes_long_is_named),
     ("tls::rsa_keys_are_made_on_request_and_kept", rsa_keys_are_made_on_request_and_kept),
     ("tls::certificates_are_renewed_while_nested_containers_run", certificates_are_renewed_while_running),
+    ("tls::no_port_is_open_without_it_however_it_is_named", no_port_is_open_without_it),
+    ("tls::a_port_of_arguments_without_an_address_is_one_of_loopback", a_port_without_an_address),
     ("tls::bad_input_ends_before_anything_is_changed", bad_input_ends_before_anything_is_changed),
 ];
 
@@ -192,6 +194,43 @@ fn certificates_are_renewed_while_running() -> Result<(), Failed> {
     assert_eq!(client(&volume, &dind, &["version", "--format", "{{.Server.Os}}"]).ok(), "linux");
     assert_eq!(dind.sh(started).ok(), nested, "the nested container must live on");
     assert_eq!(dind.logs().matches("certificates made").count(), 1, "{}", dind.logs());
+    Ok(())
+}
+
+/// A list with blanks, and a certificate without `--tlsverify`, were served in plaintext; an API with no unix socket was never healthy.
+fn no_port_is_open_without_it() -> Result<(), Failed> {
+    let own: &[&str] = &["--tlscert=/certs/server/cert.pem", "--tlskey", "/certs/server/key.pem"];
+    for (listen, arguments) in [
+        ("unix:///var/run/docker.sock tcp://0.0.0.0:2376", &[][..]),
+        ("tcp://0.0.0.0:2376", &[]),
+        ("", own),
+        ("", &["--tls"]),
+    ] {
+        let volume = Volume::new("certs");
+        let listen = format!("--env=DINDCTL_LISTEN={listen}");
+        let dind = Container::start("tls-named", &["--privileged", &mount(&volume), &listen], arguments);
+        dind.wait_healthy(Duration::from_secs(60));
+        let port = format!("{}:2376", dind.address());
+        assert!(!super::load::answers(&port), "{listen} {arguments:?}: {port} answers without TLS\n{}", dind.logs());
+        let version = client(&volume, &dind, &["version", "--format", "{{.Server.Os}}"]);
+        assert_eq!(version.out.trim(), "linux", "{listen} {arguments:?}: {version:?}\n{}", dind.logs());
+        assert!(!dind.logs().contains("is open with"), "{}", dind.logs());
+    }
+    let dind = Container::start("tls-named", &["--privileged"], &["--tlsverify=false"]);
+    dind.wait_healthy(Duration::from_secs(60));
+    assert!(dind.logs().contains("2376 is open with TLS that asks nobody for a certificate"), "{}", dind.logs());
+    assert!(!super::load::answers(&format!("{}:2376", dind.address())));
+    Ok(())
+}
+
+fn a_port_without_an_address() -> Result<(), Failed> {
+    let options = ["--privileged", "--env=DOCKER_TLS_CERTDIR=", "--env=DINDCTL_LISTEN=unix:///var/run/docker.sock"];
+    let dind = Container::start("tls-loopback", &options, &["--host=tcp://:2375", "-H", "unix:///run/docker.sock"]);
+    dind.wait_healthy(Duration::from_secs(60));
+    let inside = "docker -H tcp://127.0.0.1:2375 version --format '{{.Server.Os}}'";
+    assert_eq!(dind.sh(inside).ok(), "linux");
+    assert!(!super::load::answers(&format!("{}:2375", dind.address())), "{}", dind.logs());
+    assert!(!dind.logs().contains("is open without TLS"), "{}", dind.logs());
     Ok(())
 }
 

@@ -38,7 +38,16 @@ struct Case {
 const MOUNTS: &[&str] = &["--mount"];
 const CONTAINER: &[&str] = &["--mount", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
+/// Mounts that are inherited are locked there.
+const USERS: &[&str] = &["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
 const CASES: &[Case] = &[
+    Case {
+        name: "locked_v1_mounts_are_covered",
+        namespaces: USERS,
+        lacks: users_v1,
+        body: locked_v1_mounts_are_covered,
+    },
     Case { name: "root_becomes_shared", namespaces: MOUNTS, lacks: nothing, body: root_becomes_shared },
     Case { name: "tmpfs_is_mounted_on_tmp", namespaces: MOUNTS, lacks: nothing, body: tmpfs_is_mounted_on_tmp },
     Case { name: "read_only_tmp_is_covered", namespaces: MOUNTS, lacks: nothing, body: read_only_tmp_is_covered },
@@ -131,6 +140,14 @@ fn v1() -> Option<String> {
     v1_mount().is_none().then(|| "no cgroup v1 hierarchy is mounted".into())
 }
 
+fn users_v1() -> Option<String> {
+    let tried = Command::new("unshare").args(USERS).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return Some("no user namespaces here".into());
+    }
+    v1()
+}
+
 fn v1_mount() -> Option<PathBuf> {
     let mounts = dindctl::probe::mountinfo::own(&Roots::system()).ok()?;
     mounts.into_iter().find(|mount| mount.fstype == "cgroup" && !mount.read_only()).map(|mount| mount.point)
@@ -152,8 +169,8 @@ fn v2_mount() -> Option<PathBuf> {
 struct OwnGroup(PathBuf);
 
 impl OwnGroup {
-    fn new(name: &str) -> Self {
-        let mount = v2_mount().expect("the test is skipped without a mount");
+    fn new(mount: Option<PathBuf>, name: &str) -> Self {
+        let mount = mount.expect("the test is skipped without a mount");
         let path = mount.join(format!("dindctl-test-{name}-{}", std::process::id()));
         fs::create_dir(&path).expect("a group for the test");
         Self(path)
@@ -181,8 +198,13 @@ fn remove_groups(path: &Path) -> bool {
 
 /// Runs the case again inside its namespaces, in a group of its own where it needs one.
 fn outside(case: &Case) -> Result<(), Failed> {
-    let wants_group = case.namespaces.contains(&"--cgroup");
-    let group = wants_group.then(|| OwnGroup::new(case.name));
+    let group = if case.namespaces.contains(&"--cgroup") {
+        Some(OwnGroup::new(v2_mount(), case.name))
+    } else if case.namespaces == USERS {
+        Some(OwnGroup::new(v1_mount(), case.name))
+    } else {
+        None
+    };
     // The shell enters the group first, so that the new cgroup namespace has it as its root.
     let enter = "if [ -n \"$GROUP\" ]; then echo $$ > \"$GROUP/cgroup.procs\"; fi; exec unshare \"$@\"";
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -288,6 +310,18 @@ fn read_only_v1_is_remounted() {
     fs::remove_dir(&group).expect("and its end");
     let options = facts(&wants()).mounts.into_iter().rev().find(|it| it.point == point).expect("the mount").options;
     assert!(["rw", "nosuid", "noexec"].iter().all(|flag| options.iter().any(|it| it == flag)), "{options:?}");
+}
+
+/// The kernel refuses a mount of the same file system on the same place, and every start in a user namespace ended with that.
+fn locked_v1_mounts_are_covered() {
+    let (_, applied) = only("cgroup.namespace", &wants());
+    let covered = |notes: &[String]| notes.iter().any(|note| note.ends_with("mounted over it"));
+    let replaced: Vec<_> = applied.steps.iter().filter(|step| step.id.starts_with("cgroup.namespace:")).collect();
+    assert!(!replaced.is_empty() && replaced.iter().all(|step| covered(&step.notes)), "{applied:#?}");
+    let setup = facts(&wants()).cgroup;
+    let elsewhere = setup.hierarchies.iter().filter(|it| it.inside() != Some(PathBuf::new())).count();
+    assert_eq!(elsewhere, 0, "what is mounted now is the own group: {setup:#?}");
+    assert_eq!(changes(&only("cgroup.namespace", &wants()).0), 0);
 }
 
 fn mount_table() -> String {

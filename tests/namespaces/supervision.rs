@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_command_over_its_limit_leaves_time_for_the_daemon", namespaces, a_command_over_its_limit),
         trial("a_third_term_kills_at_once", namespaces, a_third_term_kills_at_once),
         trial("a_second_term_shortens_the_stop", namespaces, a_second_term_shortens),
+        trial("the_first_term_after_the_command_has_ended_is_the_first", namespaces, a_first_term_is_the_first),
         trial("a_delayed_stop_keeps_the_services_alive", namespaces, a_delayed_stop),
         trial("a_second_term_ends_the_delay", namespaces, a_second_term_ends_the_delay),
         trial("a_requested_stop_may_tell_its_signal", namespaces, a_stop_tells_its_signal),
@@ -138,6 +139,11 @@ fn a_program_that_is_missing_ends_at_once() -> Outcome {
     lab.expect_code(127)?;
     let mut lab = Lab::services(vec![Service::command("/etc/passwd")])?;
     lab.expect_code(126)?;
+    // One that is restarted ended with the code of daemons that are given up.
+    for (program, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
+        let mut lab = Lab::services(vec![Service { restart: "always".into(), ..Service::command(program) }])?;
+        lab.expect_code(code)?;
+    }
     ensure(begin.elapsed() < Duration::from_secs(5), || "it was tried again".into())
 }
 
@@ -226,6 +232,23 @@ fn a_second_term_shortens() -> Outcome {
     let (report, took) = lab.stop()?;
     let (least, most) = (Duration::from_millis(4900), Duration::from_secs(7));
     ensure(report.code == 137 && took >= least && took < most, || format!("{report:?} after {took:?}"))
+}
+
+/// It was counted as the second, and left the daemon 5 s.
+fn a_first_term_is_the_first() -> Outcome {
+    let slow =
+        "trap 'sleep 6.5; echo done >> $DIR/events; exit 0' TERM; echo up >> $DIR/events; while :; do sleep 0.05; done";
+    let services = vec![
+        Service::daemon("a", slow),
+        Service::command("until grep -q up $DIR/events; do sleep 0.05; done; exit 3").after_start("a"),
+    ];
+    let mut lab = Lab::start(Config { stop_timeout_ms: 60_000, ..Lab::config(services) }, |_| {})?;
+    eventually("the stop", || lab.text("stderr").contains("command ended").then_some(())).ok();
+    std::thread::sleep(Duration::from_millis(500));
+    let (report, _) = lab.stop()?;
+    ensure(report.code == 3 && report.killed.is_empty(), || format!("{report:?}"))?;
+    ensure(lab.events() == ["up", "done"], || format!("{:?}", lab.events()))?;
+    ensure(lab.text("stderr").contains("SIGTERM: stopping already"), || lab.text("stderr"))
 }
 
 fn a_delayed_stop() -> Outcome {

@@ -80,6 +80,22 @@ fn a_round_in_which_all_have_ended_is_progress() {
     assert_eq!(kernel.slept, Duration::ZERO);
 }
 
+/// Its number was taken for a move each time, and 50 rounds were over before it could leave.
+#[test]
+fn a_process_that_is_ending_is_waited_for() {
+    let mut kernel = FakeKernel::new(&[1, 5], &["memory"]);
+    kernel.group.ending.insert(5, 20);
+    let applied = apply(&cgroup_plan(&["memory"]), &mut kernel).unwrap();
+    assert_eq!(messages(&applied), Vec::<&str>::new());
+    assert_eq!(applied.steps[0].notes, ["moved 2 processes in 20 rounds"]);
+    assert!(kernel.group.enabled.contains("memory") && kernel.slept > Duration::from_millis(400), "{:?}", kernel.slept);
+    let mut kernel = FakeKernel::new(&[1, 5], &["memory"]);
+    kernel.group.ending.insert(5, 1000);
+    let applied = apply(&cgroup_plan(&["memory"]), &mut kernel).unwrap();
+    assert!(messages(&applied)[0].contains("(process 5 is ending, and has not left the group yet)"), "{applied:?}");
+    assert!((1_900_000..2_100_000).contains(&applied.micros), "{} µs", applied.micros);
+}
+
 #[test]
 fn visitors_between_emptying_and_handing_on_are_moved_as_well() {
     let mut kernel = FakeKernel::new(&[1], &ALL);
@@ -257,10 +273,10 @@ fn a_locked_read_only_flag_is_covered_by_a_new_mount_where_that_shows_the_same()
     kernel.refuse("remount", Errno::EPERM);
     let applied = apply(&remount(Some(fresh.clone())), &mut kernel).unwrap();
     assert_eq!(messages(&applied), Vec::<&str>::new());
-    assert_eq!(kernel.calls[1], "mount cgroup /sys/fs/cgroup cgroup nosuid memory");
+    assert_eq!(kernel.calls[1], "cover cgroup /sys/fs/cgroup cgroup nosuid memory");
     let applied = apply(&remount(None), &mut kernel).unwrap();
     assert_eq!(messages(&applied), ["cannot remount read-write /sys/fs/cgroup: EPERM: Operation not permitted"]);
-    kernel.refuse("mount", Errno::EPERM);
+    kernel.refuse("cover", Errno::EPERM);
     let applied = apply(&remount(Some(fresh)), &mut kernel).unwrap();
     assert!(messages(&applied)[0].contains("and mounting cgroup anew over it: EPERM"), "{:?}", messages(&applied));
 }

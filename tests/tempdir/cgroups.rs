@@ -91,8 +91,54 @@ fn an_inherited_mount_that_is_locked_is_hidden_by_the_new_one() {
     let applied = apply(&root.plan(), &mut kernel).unwrap();
     let step = applied.steps.iter().find(|it| it.id == "cgroup.namespace:/sys/fs/cgroup").unwrap();
     assert!(step.notes[0].contains("EINVAL") && step.notes[0].ends_with("mounted over it"), "{step:?}");
-    let mount = kernel.calls.iter().position(|call| call == "mount cgroup2 /sys/fs/cgroup cgroup2 nosuid ");
+    let mount = kernel.calls.iter().position(|call| call == "cover cgroup2 /sys/fs/cgroup cgroup2 nosuid ");
     assert!(mount > kernel.calls.iter().position(|call| call == "unshare cgroup"), "{:?}", kernel.calls);
+}
+
+/// A mount that lies on another one was taken for none, and another was to be mounted over it.
+#[test]
+fn a_mount_that_hides_another_is_the_one_that_counts() {
+    for below in ["tmpfs", "cgroup2"] {
+        let mut root = FakeRoot::new();
+        root.mount("/sys/fs/cgroup", "tmpfs", "ro", "ro");
+        root.mount("/sys/fs/cgroup", below, "ro", "ro");
+        root.v2("/sys/fs/cgroup", "rw", "/");
+        root.group("sys/fs/cgroup", Some("domain"), "memory", "1\n");
+        assert_eq!(
+            changes(&root.plan()),
+            [
+                "cgroup.v2.evacuate: move the processes of /sys/fs/cgroup to /sys/fs/cgroup/init",
+                "cgroup.v2.delegate: hand memory on from /sys/fs/cgroup",
+            ],
+            "{below}"
+        );
+        // Hidden together with its place.
+        root.mount("/sys", "tmpfs", "rw", "rw");
+        assert!(root.plan().step("cgroup.v2.delegate").is_none());
+    }
+}
+
+/// dockerd does not start with a parent that is no slice where systemd makes its groups.
+#[test]
+fn systemd_is_told_no_parent_that_it_would_not_take() {
+    let parent = |systemd: bool, driver: Option<&str>| {
+        let root = host_v2();
+        if systemd {
+            root.file("run/systemd/system/x", "");
+        }
+        let told = driver.map(|name| ("exec-opts".to_owned(), vec![format!("native.cgroupdriver={name}")].into()));
+        let plan = plan_with(&root, &Wants { told: Told::new(told), ..keep() });
+        matches!(plan.step("cgroup.v2.parent").unwrap().action, Action::SetDaemonOption { .. })
+    };
+    for (systemd, driver, want) in [
+        (false, None, true),
+        (false, Some("systemd"), false),
+        (true, None, false),
+        (true, Some("systemd"), false),
+        (true, Some("cgroupfs"), true),
+    ] {
+        assert_eq!(parent(systemd, driver), want, "{systemd} {driver:?}");
+    }
 }
 
 #[test]

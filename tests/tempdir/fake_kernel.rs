@@ -24,6 +24,8 @@ pub struct Group {
     pub available: BTreeSet<String>,
     /// Processes that are listed and have ended before they are moved.
     pub dying: BTreeSet<u32>,
+    /// Processes that are ending: so many writes of their numbers are taken and move nothing.
+    pub ending: BTreeMap<u32, u32>,
 }
 
 impl Group {
@@ -68,6 +70,14 @@ impl Group {
         if self.dying.remove(&pid) {
             self.procs.retain(|other| *other != pid);
             return Err(Errno::ESRCH);
+        }
+        if let Some(left) = self.ending.get_mut(&pid) {
+            *left -= 1;
+            if *left == 0 {
+                self.ending.remove(&pid);
+                self.procs.retain(|other| *other != pid);
+            }
+            return Ok(());
         }
         assert_ne!(pid, 0, "writing 0 moves the writer");
         self.procs.retain(|other| *other != pid);
@@ -136,6 +146,18 @@ impl System for FakeKernel {
     ) -> Result<(), Errno> {
         let (target, options) = (target.display(), options.join(","));
         self.record(format!("mount {source} {target} {fstype} {options} {data}"))
+    }
+
+    fn mount_over(
+        &mut self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        options: &[String],
+        data: &str,
+    ) -> Result<(), Errno> {
+        let (target, options) = (target.display(), options.join(","));
+        self.record(format!("cover {source} {target} {fstype} {options} {data}"))
     }
 
     fn unmount(&mut self, target: &Path) -> Result<(), Errno> {

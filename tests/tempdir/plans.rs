@@ -335,6 +335,18 @@ fn limits_are_raised_and_never_lowered() {
     assert_eq!(open(1_048_576, 1_048_576), (Action::Nothing, None));
 }
 
+/// The capability counts in the first user namespace only: each start elsewhere was one with a warning.
+#[test]
+fn a_user_namespace_raises_no_hard_limit() {
+    let root = private_v2();
+    root.file("proc/self/uid_map", "0 100000 65536\n");
+    let mut facts = root.facts(&Wants::default());
+    facts.open_files = dindctl::probe::limits::Limit { soft: 1024, hard: 4096 };
+    let plan = plan(&facts, &Wants::default());
+    assert_eq!(action(&plan, "limit.open_files.hard"), &Action::Nothing);
+    assert!(plan.step("limit.open_files.hard").unwrap().found.contains("a user namespace cannot raise"));
+}
+
 #[test]
 fn the_hard_limit_stays_below_the_kernels_ceiling() {
     let root = private_v2();

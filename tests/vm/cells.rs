@@ -101,6 +101,7 @@ const V2: &[Cell] = &[
     Cell { namespace: Namespace::Machine, ..cell("machine_root", machine_root) },
     cell("normal", normal),
     cell("storm", storm),
+    cell("ending_process", ending_process),
     Cell { mount_flags: MsFlags::MS_RDONLY, ..cell("read_only_by_runtime", read_only) },
     cell("read_only_mount", read_only_mount),
     Cell { above: "few", outside: few, ..cell("missing_in_parent", missing_in_parent) },
@@ -245,6 +246,21 @@ fn storm() {
         assert_eq!(cgroup_warnings(applied), Vec::<&str>::new(), "{applied:#?}");
         assert_delegated(root());
     });
+}
+
+/// A process with much memory is listed for a while after its end began, and moving it is answered with success and does nothing.
+fn ending_process() {
+    let mut large = start(&["guest-hold", "192"]);
+    let resident = || fs::read_to_string(format!("/proc/{}/statm", large.id())).unwrap_or_default();
+    let pages = |text: &str| text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0_u64);
+    while pages(&resident()) < 192 * 256 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    large.kill().expect("the end of it");
+    let (_, _, applied) = prepare();
+    large.wait().expect("its end");
+    assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new(), "{applied:#?}");
+    assert_delegated(root());
 }
 
 fn threaded_storm() {

@@ -121,6 +121,13 @@ pub fn role(role: &str, arguments: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         ("guest-storm", [group]) => storm(group),
+        ("guest-hold", [megabytes]) => {
+            let size = megabytes.parse::<usize>().expect("megabytes") << 20;
+            let _held = std::hint::black_box(vec![1_u8; size]);
+            loop {
+                std::thread::sleep(std::time::Duration::from_secs(3600));
+            }
+        }
         ("guest-join", [group, program, arguments @ ..]) => {
             fs::write(Path::new(group).join("cgroup.procs"), "0").expect("join the group");
             panic!("{program}: {}", Command::new(program).args(arguments).exec());
