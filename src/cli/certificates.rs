@@ -11,15 +11,21 @@ use super::config::Config;
 use super::failure::Failure;
 use super::say::{Level, Voice};
 use super::{Environment, FAILED};
-use crate::prepare::tls::{self, KeyKind, TlsWishes};
-use crate::probe::{Roots, names};
+use crate::prepare::tls::{self, Decision, KeyKind, TlsFacts, TlsWishes};
+use crate::probe::{Roots, certificates, names};
 
 /// What was typed.
 #[derive(Debug, Args)]
 pub struct CertificatesArgs {
-    /// Make only what is near its end, and nothing for names that are new
+    /// Make nothing where only names are new
     #[arg(long, hide = true)]
     near_end: bool,
+}
+
+/// Whether anything is to be made whatever the names are.
+fn is_due(wishes: &TlsWishes) -> bool {
+    let facts = TlsFacts { folder: certificates::look(&wishes.directory), names: BTreeSet::new() };
+    !matches!(tls::decide(&facts, wishes), Decision::Keep { .. })
 }
 
 /// What the environment and the settings ask; `None` where `DOCKER_TLS_CERTDIR` is unset or empty.
@@ -55,9 +61,12 @@ pub fn run(arguments: &CertificatesArgs, environment: &Environment, config: &Con
     if wishes.key == KeyKind::Rsa {
         voice.say(Level::Info, "RSA keys that are missing take some seconds each to make");
     }
-    // Those that are there keep their names.
-    let names = if arguments.near_end { BTreeSet::new() } else { names::own(&Roots::system()) };
-    match tls::issue(&wishes, &names) {
+    let made = if arguments.near_end && !is_due(&wishes) {
+        Ok(None)
+    } else {
+        tls::issue(&wishes, &names::own(&Roots::system()))
+    };
+    match made {
         Ok(Some(work)) => {
             voice.say(Level::Info, &format!("certificates made in {}: {work}", wishes.directory.display()));
             0

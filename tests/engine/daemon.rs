@@ -265,10 +265,14 @@ fn the_argument_rules_are_the_official_ones() -> Result<(), Failed> {
 }
 
 fn an_explicit_dockerd_is_supervised_as_it_is() -> Result<(), Failed> {
-    let dind = Container::start("explicit", &["--privileged"], &["dockerd", "--debug=false"]);
+    let options = ["--privileged", "--env=DINDCTL_DNS=10.0.0.9", "--env=DINDCTL_DNS_SEARCH=example"];
+    let dind = Container::start("explicit", &options, &["dockerd", "--debug=false", "--dns-search=example"]);
     dind.wait_healthy(Duration::from_secs(60));
     let line = dind.sh(&format!("tr '\\0' ' ' < /proc/{}/cmdline", pid_of(&dind, "dockerd"))).ok();
-    assert_eq!(line, "dockerd --debug=false");
+    assert_eq!(line, "dockerd --debug=false --dns-search=example");
+    let logs = dind.logs();
+    let ignored = "gets nothing added, not even dns=[\"10.0.0.9\"], which DINDCTL_DNS asks for";
+    assert!(logs.contains(ignored) && !logs.contains("not even dns-search"), "{logs}");
     assert_eq!(dind.sh("docker version --format '{{.Server.Os}}'").ok(), "linux");
     Ok(())
 }

@@ -95,7 +95,9 @@ fn know(launch: &Launch<'_>, daemon: &Daemon, place: Place) -> Result<Known, Fai
     // In a namespace only the user's own folders can be written.
     let containerd_root = if rootless { data_root.join(containerd::MANAGED) } else { containerd::root(&data_root) };
     let wants = preparation::wants(launch.config, true, data_root, containerd_root)?;
-    let all = file.told(&arguments).chain(settings.iter().map(|set| (set.key.to_owned(), set.value.clone())));
+    // An explicit command is given none of them.
+    let given = if matches!(daemon, Daemon::Ours(_)) { settings.as_slice() } else { &[] };
+    let all = file.told(&arguments).chain(given.iter().map(|set| (set.key.to_owned(), set.value.clone())));
     let mut wants = Wants { told: Told::new(all), rootless, ..wants };
     if rootless {
         // dockerd's pid file outlives the namespace, and its number means somebody else in the next one.
@@ -143,7 +145,16 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
             let Wants { data_root, containerd_root, tls, .. } = wants;
             ours(launch, &Ours { arguments, file, settings, data_root, containerd_root, tls, applied })?
         }
-        Daemon::Explicit(line) => explicit(launch, line, &applied)?,
+        Daemon::Explicit(line) => {
+            let told = |setting: &&Setting| !wants.told.sets(setting.key);
+            for Setting { key, value, place } in settings.iter().filter(told) {
+                let message = format!(
+                    "an explicit dockerd command gets nothing added, not even {key}={value}, which {place} asks for"
+                );
+                launch.voice.say(Level::Warn, &message);
+            }
+            explicit(launch, line, &applied)?
+        }
     };
     Ok(Parts { prepare_ms, ..parts })
 }

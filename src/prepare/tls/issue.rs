@@ -52,7 +52,7 @@ impl IssueError {
     pub fn hint(&self) -> String {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::Store(_) => "free space in the folder of DOCKER_TLS_CERTDIR and make it writable".into(),
+            Self::Store(error) => error.hint().into(),
             Self::Make { .. } => "move the file away, so that it is made anew".into(),
         }
     }

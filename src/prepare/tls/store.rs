@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,6 +19,17 @@ pub struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        if self.source.kind() == io::ErrorKind::TimedOut {
+            "it is a dindctl of this or another container on the same volume: wait for it, or end it"
+        } else {
+            "free space in the folder of DOCKER_TLS_CERTDIR and make it writable"
+        }
+    }
+}
+
 fn fail(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError { doing, path: path.into(), source }
 }
@@ -26,26 +38,24 @@ fn fail(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErro
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    _lock: Flock<File>,
+    _locks: Vec<Flock<File>>,
 }
+
+/// How long somebody else may hold the lock: three RSA keys of 4096 bits take that long on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl Store {
     /// Makes the folder if it is missing, and waits for the lock. The folder itself is locked, so that no file is left
-    /// in it. Whoever holds the lock makes a few files; a stopped process must not hold others up for ever.
+    /// in it; and that of the authority, which may be a volume of its own and all that is shared. Whoever holds the lock makes a few files;
+    /// a stopped process must not hold others up for ever.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         folder(path)?;
-        let file = File::open(path).map_err(fail("open", path))?;
-        let mut file = file;
-        // 2000 rounds of 5 ms: an RSA key of another process may take some seconds.
-        for _ in 0..2000 {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { path: path.into(), _lock: lock }),
-                Err((again, Errno::EWOULDBLOCK)) => file = again,
-                Err((_, errno)) => return Err(fail("lock", path)(errno.into())),
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        Err(fail("lock", path)(io::Error::new(io::ErrorKind::TimedOut, "another process holds it for 10 s")))
+        let end = Instant::now() + PATIENCE;
+        let authority = path.join("ca");
+        let shared = [path, authority.as_path()].into_iter().filter(|folder| folder.is_dir());
+        Ok(Self { path: path.into(), _locks: shared.map(|folder| lock(folder, end)).collect::<Result<_, _>>()? })
     }
 
     /// Replaces the file `name` with exactly this mode.
@@ -67,6 +77,22 @@ impl Store {
     pub fn mode(&self, name: &str, mode: u32) -> Result<(), StoreError> {
         let path = self.path.join(name);
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).map_err(fail("set the mode of", &path))
+    }
+}
+
+fn lock(folder: &Path, end: Instant) -> Result<Flock<File>, StoreError> {
+    let mut file = File::open(folder).map_err(fail("open", folder))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EWOULDBLOCK)) if Instant::now() < end => file = again,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let why = format!("another process holds it for {} s", PATIENCE.as_secs());
+                return Err(fail("lock", folder)(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            Err((_, errno)) => return Err(fail("lock", folder)(errno.into())),
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -97,6 +123,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "b");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(folder.path().join("certs/ca")).unwrap().count(), 1);
+    }
+
+    /// Containers that share the authority's volume alone had a lock each.
+    #[test]
+    fn a_shared_authority_is_locked_as_well() {
+        let [one, other] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        std::fs::create_dir(one.path().join("ca")).unwrap();
+        std::os::unix::fs::symlink(one.path().join("ca"), other.path().join("ca")).unwrap();
+        let held = Store::open(one.path()).unwrap();
+        let waits = || lock(&other.path().join("ca"), Instant::now());
+        assert!(waits().unwrap_err().to_string().contains("another process holds it"));
+        drop(held);
+        waits().unwrap();
     }
 
     #[test]
