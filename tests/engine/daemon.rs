@@ -271,7 +271,7 @@ fn an_explicit_dockerd_is_supervised_as_it_is() -> Result<(), Failed> {
     let line = dind.sh(&format!("tr '\\0' ' ' < /proc/{}/cmdline", pid_of(&dind, "dockerd"))).ok();
     assert_eq!(line, "dockerd --debug=false --dns-search=example");
     let logs = dind.logs();
-    let ignored = "gets nothing added, not even dns=[\"10.0.0.9\"], which DINDCTL_DNS asks for";
+    let ignored = "gets nothing added, not even dns=[\"10.0.0.9\"], which environment DINDCTL_DNS asks for";
     assert!(logs.contains(ignored) && !logs.contains("not even dns-search"), "{logs}");
     assert_eq!(dind.sh("docker version --format '{{.Server.Os}}'").ok(), "linux");
     Ok(())

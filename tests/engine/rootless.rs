@@ -16,6 +16,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("rootless::a_killed_supervisor_leaves_nothing_and_comes_back", a_killed_supervisor_leaves_nothing),
     ("rootless::a_stop_waits_as_long_as_it_was_told", a_stop_waits_as_long_as_it_was_told),
     ("rootless::a_command_runs_beside_it", a_command_runs_beside_it),
+    ("rootless::ports_of_daemon_json_are_reached_from_outside", ports_of_daemon_json),
     ("rootless::what_is_missing_is_named", what_is_missing_is_named),
     ("rootless::limits_that_are_not_kept_are_told", limits_that_are_not_kept_are_told),
 ];
@@ -24,9 +25,15 @@ pub const CASES: &[(&str, Case)] = &[
 const AS_USER: &str = "chmod 0666 /dev/net/tun && exec setpriv --reuid=1000 --regid=1000 --init-groups dindctl \"$@\"";
 
 fn start(what: &str, options: &[&str], arguments: &[&str]) -> Container {
+    start_after("true", what, options, arguments)
+}
+
+/// After a shell line of root's.
+fn start_after(before: &str, what: &str, options: &[&str], arguments: &[&str]) -> Container {
     let fixed =
         ["--privileged", "--user=0", "--env=HOME=/home/rootless", "--env=DOCKER_TLS_CERTDIR=", "--entrypoint=sh"];
-    let line = [&["-c", AS_USER, "sh"], arguments].concat();
+    let script = format!("{before} && {AS_USER}");
+    let line = [&["-c", &script, "sh"], arguments].concat();
     Container::of(&rootless_image(), what, &[&fixed, options].concat(), &line)
 }
 
@@ -128,6 +135,18 @@ fn a_command_runs_beside_it() -> Result<(), Failed> {
     assert_eq!(dind.wait(Duration::from_secs(60)), 7, "{}", dind.logs());
     let said = docker(&["logs", &dind.name]).out;
     assert!(said.starts_with("1000\nunix:///run/user/1000/docker.sock\n"), "{said}");
+    Ok(())
+}
+
+/// A port of the file that was ours as well ended the start, and another one stayed inside of the namespace.
+fn ports_of_daemon_json() -> Result<(), Failed> {
+    let file = r#"{"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375", "tcp://0.0.0.0:2444"]}"#;
+    let before = format!("mkdir -p /etc/docker && echo '{file}' >/etc/docker/daemon.json");
+    let dind = start_after(&before, "rootless-hosts", &[], &["entrypoint"]);
+    wait_healthy(&dind);
+    for port in [2375, 2444] {
+        assert!(super::load::answers(&format!("{}:{port}", dind.address())), "{port}:\n{}", dind.logs());
+    }
     Ok(())
 }
 
