@@ -256,8 +256,9 @@ fn ending_process() {
     while pages(&resident()) < 192 * 256 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    let (_, plan) = make_plan();
     large.kill().expect("the end of it");
-    let (_, _, applied) = prepare();
+    let applied = apply(&plan, &mut Linux::new()).unwrap_or_else(|error| panic!("{error}; plan: {plan:#?}"));
     large.wait().expect("its end");
     assert_eq!(cgroup_warnings(&applied), Vec::<&str>::new(), "{applied:#?}");
     assert_delegated(root());
