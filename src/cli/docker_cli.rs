@@ -79,8 +79,11 @@ fn command(arguments: Vec<OsString>, found: Found) -> Vec<OsString> {
 fn variables(environment: &Environment, found: Found, user_socket: &Path) -> Environment {
     let mut environment = environment.clone();
     let filled = |environment: &Environment, name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
-    if !filled(&environment, "DOCKER_HOST") && !found.system_socket {
-        let host = if found.user_socket {
+    if !filled(&environment, "DOCKER_HOST") {
+        // Said although it is where clients look: the context of a configuration that was mounted would win over that.
+        let host = if found.system_socket {
+            "unix:///var/run/docker.sock".into()
+        } else if found.user_socket {
             format!("unix://{}", user_socket.display())
         } else if found.client_certificates || filled(&environment, "DOCKER_TLS_VERIFY") {
             "tcp://docker:2376".into()
@@ -149,7 +152,8 @@ mod tests {
     #[test]
     fn the_daemon_is_looked_for_in_the_official_order() {
         assert_eq!(host(&[], NOTHING), ("tcp://docker:2375".into(), false));
-        assert_eq!(host(&[], Found { system_socket: true, ..NOTHING }), (String::new(), false));
+        let both = Found { system_socket: true, user_socket: true, ..NOTHING };
+        assert_eq!(host(&[], both), ("unix:///var/run/docker.sock".into(), false));
         assert_eq!(host(&[], Found { user_socket: true, ..NOTHING }).0, "unix:///run/user/5/docker.sock");
         let certificates = Found { client_certificates: true, ..NOTHING };
         assert_eq!(host(&[("DOCKER_TLS_CERTDIR", "/certs")], certificates), ("tcp://docker:2376".into(), true));

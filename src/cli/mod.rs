@@ -189,6 +189,7 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     {
         return dialect.run(name, words, environment);
     }
+    let argv = translate(argv);
     match argv.get(1..).unwrap_or_default() {
         [command, only] if command == "init" && only == "--version" => {
             say::result(init::TINI_VERSION);
@@ -197,7 +198,6 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
         [command, ..] if command == "init" => return init::run_typed(&argv, environment),
         _ => {}
     }
-    let argv = translate(argv);
     let plain = plain::command(&argv);
     let argv = protect(argv);
     // Docker's health check knows 0 and 1 only.

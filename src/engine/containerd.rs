@@ -41,9 +41,18 @@ pub fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
 }
 
-/// The configuration file. Left out are the Kubernetes interface, which nothing here speaks, and snapshotters that
-/// cannot work in a container and only cost start-up time (or stop it: devcontainers/features#1642).
-pub fn config(root: &Path, state: &Path, socket: &Path, level: &str) -> String {
+/// What somebody wants of containerd that it is not started with otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Snapshotter or storage driver that was asked for.
+    pub snapshotter: Option<String>,
+    /// The Kubernetes interface (`--cri-containerd`).
+    pub cri: bool,
+}
+
+/// The configuration file. Left out are, unless they are asked for, the Kubernetes interface, which nothing here speaks, and snapshotters
+/// that cannot work in a container and only cost start-up time (or stop it: devcontainers/features#1642).
+pub fn config(root: &Path, state: &Path, socket: &Path, level: &str, extras: &Extras) -> String {
     const DISABLED: [&str; 8] = [
         "io.containerd.grpc.v1.cri",
         "io.containerd.cri.v1.images",
@@ -61,7 +70,12 @@ pub fn config(root: &Path, state: &Path, socket: &Path, level: &str) -> String {
     config.insert("state".into(), text(state));
     config.insert(
         "disabled_plugins".into(),
-        DISABLED.iter().map(|name| toml::Value::String((*name).into())).collect::<Vec<_>>().into(),
+        DISABLED
+            .iter()
+            .filter(|name| !extras.want(name))
+            .map(|name| toml::Value::String((*name).into()))
+            .collect::<Vec<_>>()
+            .into(),
     );
     // Its default, /opt/containerd, belongs to the image, and nothing can be made there in a user namespace.
     let opt = toml::Table::from_iter([("path".to_owned(), text(&root.join("opt")))]);
@@ -73,6 +87,15 @@ pub fn config(root: &Path, state: &Path, socket: &Path, level: &str) -> String {
         toml::Table::from_iter([("level".to_owned(), toml::Value::String(level.into()))]).into(),
     );
     config.to_string()
+}
+
+impl Extras {
+    fn want(&self, plugin: &str) -> bool {
+        match plugin.rsplit_once(".snapshotter.v1.") {
+            Some((_, name)) => self.snapshotter.as_deref() == Some(name),
+            None => self.cri,
+        }
+    }
 }
 
 /// The arguments, the name of the program first.
@@ -113,7 +136,12 @@ mod tests {
 
     #[test]
     fn the_configuration_is_toml_that_names_our_places() {
-        let text = config(Path::new("/r"), Path::new("/s"), Path::new("/a \"b\".sock"), "warn");
+        let places = [Path::new("/r"), Path::new("/s"), Path::new("/a \"b\".sock")];
+        let text = config(places[0], places[1], places[2], "warn", &Extras::default());
+        let extras = Extras { snapshotter: Some("btrfs".into()), cri: true };
+        let wanted = config(places[0], places[1], places[2], "warn", &extras);
+        assert!(text.contains("v1.btrfs") && text.contains("grpc.v1.cri") && text.contains("cri.v1.runtime"));
+        assert!(!wanted.contains("btrfs") && !wanted.contains("cri") && wanted.contains("erofs"), "{wanted}");
         let parsed: toml::Table = text.parse().unwrap();
         assert_eq!(parsed["grpc"]["address"].as_str(), Some("/a \"b\".sock"));
         assert_eq!(parsed["root"].as_str(), Some("/r"));

@@ -106,6 +106,8 @@ impl DaemonJson {
 
     /// Parses the text of a file; an empty file is an empty configuration, as dockerd has it.
     pub fn parse(path: PathBuf, text: &str) -> Result<Self, DaemonJsonError> {
+        // As dockerd does: editors of Windows begin with one (`getConflictFreeConfiguration` in moby's daemon/config).
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim().is_empty() {
             return Ok(Self { path, map: Map::new() });
         }
@@ -232,6 +234,12 @@ mod tests {
         let file = DaemonJson::parse("x".into(), r#"{"bip":"10.0.0.1/24"}"#).unwrap();
         let merged = file.merge(&arguments, &decided).unwrap();
         assert_eq!(merged.text(), r#"{"bip":"10.0.0.1/24","live-restore":true,"mtu":1400}"#);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_it() {
+        assert_eq!(merge("\u{feff}{\"mtu\":1400}", &[], false).text(), r#"{"live-restore":true,"mtu":1400}"#);
+        assert_eq!(merge("\u{feff}", &[], false).text(), r#"{"live-restore":true}"#);
     }
 
     #[test]

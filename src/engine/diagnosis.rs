@@ -77,6 +77,16 @@ const PATTERNS: &[Pattern] = &[
         "set that driver in daemon.json (\"storage-driver\") or use a fresh volume",
     ),
     permanent(
+        &["several valid graphdrivers"],
+        "the data root has data of several storage drivers, between which dockerd does not choose",
+        "name one by DINDCTL_STORAGE_DRIVER, and remove the folders of the others",
+    ),
+    permanent(
+        &["error initializing graphdriver", "driver not supported"],
+        "this engine has no storage driver of that name, or cannot use it here",
+        "leave the storage driver out, or name overlay2 or vfs by DINDCTL_STORAGE_DRIVER",
+    ),
+    permanent(
         &["error initializing graphdriver"],
         "the storage driver does not work on this file system",
         "mount a volume (ext4 or xfs) at /var/lib/docker; overlay on overlay is not possible",

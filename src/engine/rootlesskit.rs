@@ -44,7 +44,9 @@ pub fn command_line(kit: &RootlessKit, command: impl IntoIterator<Item = OsStrin
     for port in kit.ports.iter().filter(|_| !connects_ports(&kit.driver)) {
         line.push("-p".into());
         // Without an address of the namespace some versions take the outer one, which the driver's network leads back out again.
-        line.push(format!("{port}:{}/tcp", inner(&kit.driver, *port)).into());
+        for inside in inner(&kit.driver, &[*port]) {
+            line.push(format!("{port}:{inside}/tcp").into());
+        }
     }
     line.extend(kit.flags.iter().map(OsString::from));
     line.extend(command);
@@ -56,16 +58,31 @@ fn connects_ports(driver: &str) -> bool {
     driver == "pasta"
 }
 
-/// Where the daemon has to listen in the namespace for what is to be reached at `outer`. It comes by loopback, and by pasta as it came to the
-/// container: to an address of its own.
-pub fn inner(driver: &str, outer: SocketAddr) -> SocketAddr {
-    let address: IpAddr = match (connects_ports(driver) && !outer.ip().is_loopback(), outer.is_ipv4()) {
-        (true, true) => Ipv4Addr::UNSPECIFIED.into(),
-        (true, false) => Ipv6Addr::UNSPECIFIED.into(),
-        (false, true) => Ipv4Addr::LOCALHOST.into(),
-        (false, false) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(address, outer.port())
+/// Where the daemon has to listen in the namespace for what is to be reached at `outer`, each once. It comes by loopback, and by pasta as it
+/// came to the container: to an address of its own. All addresses of a port are one socket there, of both families.
+pub fn inner(driver: &str, outer: &[SocketAddr]) -> Vec<SocketAddr> {
+    let open = |port: u16| connects_ports(driver) && outer.iter().any(|it| it.port() == port && !it.ip().is_loopback());
+    let mut found = Vec::new();
+    for address in outer {
+        let ip: IpAddr = if open(address.port()) {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        };
+        let address = SocketAddr::new(ip, address.port());
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// Ports that are reached at more addresses of the container than were asked for: what connects ports by itself looks at the port alone.
+pub fn opened_wider(driver: &str, outer: &[SocketAddr]) -> Vec<SocketAddr> {
+    let wider = |it: &&SocketAddr| connects_ports(driver) && !it.ip().is_loopback() && !it.ip().is_unspecified();
+    outer.iter().filter(wider).copied().collect()
 }
 
 #[cfg(test)]
@@ -114,11 +131,16 @@ mod tests {
             ("slirp4netns", "[::]:1", "[::1]:1"),
             ("pasta", "0.0.0.0:1", "0.0.0.0:1"),
             ("pasta", "172.20.0.3:1", "0.0.0.0:1"),
-            ("pasta", "[::]:1", "[::]:1"),
+            ("pasta", "[::]:1", "0.0.0.0:1"),
             ("pasta", "127.0.0.1:1", "127.0.0.1:1"),
         ] {
-            assert_eq!(inner(driver, outer.parse().unwrap()), want.parse().unwrap(), "{driver} {outer}");
+            assert_eq!(inner(driver, &[outer.parse().unwrap()]), [want.parse().unwrap()], "{driver} {outer}");
         }
+        // Two of them, each for all addresses of both families, were bound one after the other.
+        let two = ["127.0.0.1:1", "172.20.0.3:1", "[fd00::3]:1", "127.0.0.1:2"].map(|it| it.parse().unwrap());
+        assert_eq!(inner("pasta", &two), ["0.0.0.0:1", "127.0.0.1:2"].map(|it| it.parse().unwrap()));
+        assert_eq!(inner("vpnkit", &two).len(), 3);
+        assert_eq!((opened_wider("pasta", &two).len(), opened_wider("vpnkit", &two).len()), (2, 0));
         let ports = vec!["[::1]:1".parse().unwrap()];
         assert!(text(&RootlessKit { ports, ..kit("vpnkit") }).contains(" -p [::1]:1:[::1]:1/tcp "));
     }

@@ -218,14 +218,16 @@ fn dial(place: &str, address: &str, waits: &dyn Fn(&str)) -> Result<TcpStream, D
     let unresolved = |error: io::Error| DaemonError::Unresolved(place.to_owned(), error.to_string());
     let candidates: Vec<_> = address.to_socket_addrs().map_err(unresolved)?.collect();
     patiently(place, DIAL, waits, |limit| {
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for candidate in &candidates {
             match TcpStream::connect_timeout(candidate, limit) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                // One that was silent may answer yet.
+                Err(error) if !is_silence(&failed) => failed = error,
+                Err(_) => {}
             }
         }
-        Err(last)
+        Err(failed)
     })
 }
 
@@ -342,9 +344,14 @@ mod tests {
     /// A daemon that takes no connections any more held its clients for ever, whatever their time limit was.
     #[tokio::test]
     async fn a_full_queue_is_not_waited_for_without_a_word() {
+        use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket as make};
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        // One of a length that few descriptors fill.
+        let fd = make(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(&socket).unwrap()).unwrap();
+        listen(&fd, Backlog::new(1).unwrap()).unwrap();
+        let listener = std::os::unix::net::UnixListener::from(fd);
         let mut queue = Vec::new();
         while let Ok(client) = connect_unix(&socket, Duration::from_millis(50)) {
             queue.push(client);

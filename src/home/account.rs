@@ -88,13 +88,14 @@ pub fn id(variable: &'static str, value: &str) -> Result<u32, WishError> {
     value.parse().ok().filter(|id| (1..u32::MAX).contains(id)).ok_or_else(wrong)
 }
 
-/// A name as `useradd` takes it (useradd(8)).
+/// A name as Debian's `usermod --login` takes it, which the official image of code-server asks; of what that takes, letters, digits and the
+/// signs of directories (`john.doe`, `John`, `j@corp`), as the name becomes that of files as well.
 pub fn is_name(name: &str) -> bool {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let mut bytes = name.bytes();
     (1..=32).contains(&name.len())
         && bytes.next().is_some_and(letter)
-        && bytes.all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'-')
+        && bytes.all(|byte| letter(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'@'))
 }
 
 /// Decides. A name that the account has had since an earlier start of the same container is no change.
@@ -183,7 +184,13 @@ mod tests {
     #[rstest]
     #[case("ada", true)]
     #[case("_x-1", true)]
+    #[case("john.doe", true)]
+    #[case("John", true)]
+    #[case("j@corp", true)]
     #[case("1a", false)]
+    #[case(".a", false)]
+    #[case("a:b", false)]
+    #[case("a/b", false)]
     #[case("a b", false)]
     #[case("a\nb", false)]
     #[case("../x", false)]

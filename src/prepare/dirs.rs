@@ -17,10 +17,9 @@ pub fn steps(facts: &Facts, wants: &Wants) -> Vec<Step> {
         return Vec::new();
     }
     let mut steps = vec![run_dir(&facts.run_dir)];
-    for (storage, id, what) in
-        [(&facts.data_root, "data-root", "data root"), (&facts.containerd_root, "containerd-root", "containerd root")]
-    {
-        steps.push(data(storage, wants, id, what));
+    steps.push(data(&facts.data_root, wants, "data-root", "data root"));
+    if wants.own_containerd {
+        steps.push(data(&facts.containerd_root, wants, "containerd-root", "containerd root"));
     }
     // The daemon that runs under this very dindctl holds the same locks.
     steps.extend(wants.supervised.is_empty().then(|| other_daemon(facts)).flatten());

@@ -113,7 +113,8 @@ impl Facts {
         let databases = DOCKER_DATABASES
             .iter()
             .map(|name| wants.data_root.join(name))
-            .chain(CONTAINERD_DATABASES.iter().map(|name| wants.containerd_root.join(name)));
+            .chain(CONTAINERD_DATABASES.iter().map(|name| wants.containerd_root.join(name)))
+            .filter(|path| wants.own_containerd || !path.ends_with(CONTAINERD_DATABASES[0]));
         let locked = if wants.daemon {
             databases.filter(|path| storage::locked(&roots.resolve(path))).collect()
         } else {

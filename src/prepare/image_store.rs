@@ -89,11 +89,18 @@ pub fn choose<'a>(
                 ),
             });
         }
+        None if containerds == Some(true) && earlier && is(&SNAPSHOTTERS) => {
+            return Err(Contradiction {
+                cause: format!(
+                    "{place} asks for {shown} of containerd, and the data root has images of dockerd's own drivers, with which this engine goes on"
+                ),
+                hint: format!(
+                    "leave {place} out, use a fresh volume, or turn the feature {FEATURE} on (the images stay, unseen)"
+                ),
+            });
+        }
         None if containerds == Some(true) => {
-            let dockerds = match name {
-                Some(name) => matches!(name, "overlay2" | "vfs" | "btrfs"),
-                None => earlier,
-            };
+            let dockerds = earlier || is(&["overlay2", "fuse-overlayfs", "vfs", "btrfs", "zfs"]);
             if dockerds { Store::Dockerd } else { Store::Containerd }
         }
         Some(false) | None => Store::Dockerd,
@@ -166,7 +173,8 @@ mod tests {
     #[case::new_engine(None, None, json!(null), Some(true), false, Store::Containerd)]
     #[case::new_engine_on_an_old_volume(None, None, json!(null), Some(true), true, Store::Dockerd)]
     #[case::new_engine_with_the_old_variable(None, Some("overlay2"), json!(null), Some(true), false, Store::Dockerd)]
-    #[case::new_engine_with_a_snapshotter(Some("native"), None, json!(null), Some(true), true, Store::Containerd)]
+    #[case::new_engine_with_a_snapshotter(Some("native"), None, json!(null), Some(true), false, Store::Containerd)]
+    #[case::new_engine_with_a_driver(Some("zfs"), None, json!(null), Some(true), false, Store::Dockerd)]
     #[case::turned_on(None, None, json!({"containerd-snapshotter": true}), Some(false), true, Store::Containerd)]
     #[case::turned_on_by_flag(None, None, json!(["containerd-snapshotter"]), None, false, Store::Containerd)]
     #[case::turned_off(None, None, json!({"containerd-snapshotter": false}), Some(true), false, Store::Dockerd)]
@@ -200,6 +208,13 @@ mod tests {
     ) {
         let said = chosen(driver, variable, &features, new, false).unwrap_err();
         assert!(said.contains(words), "{said}");
+    }
+
+    /// Since 29.0.4 what is there counts more than the name, and dockerd ended with "driver not supported".
+    #[test]
+    fn a_snapshotter_beside_images_of_a_driver_is_named() {
+        let said = chosen(Some("native"), None, &json!(null), Some(true), true).unwrap_err();
+        assert!(said.contains("asks for native of containerd, and the data root has images"), "{said}");
     }
 
     #[rstest]

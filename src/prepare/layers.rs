@@ -78,23 +78,27 @@ fn dockerd(storage: &Storage, found: &Layers, choice: Choice<'_>, wants: &Wants)
             )).required()]
         }
         (Ok(()), _, _) | (Err(_), None, Some(_)) => vec![step],
-        (Err(problem), None, None) => fallback(step, storage, problem, found.fuse, wants),
+        (Err(problem), None, None) => fallback(step, storage, problem, found, wants),
     };
     steps.extend(left_over(storage, found, driver));
     steps
 }
 
 /// What dockerd takes by itself: the first of its drivers that can be initialised.
-fn fallback(step: Step, storage: &Storage, problem: Problem, fuse: Option<Fuse>, wants: &Wants) -> Vec<Step> {
+fn fallback(step: Step, storage: &Storage, problem: Problem, found: &Layers, wants: &Wants) -> Vec<Step> {
     const VFS: &str = "vfs, which copies every layer whole: slow, and large";
     let cause = lies(storage, "data root", problem);
-    let own = matches!(storage.fstype.as_str(), "btrfs" | "zfs").then_some(storage.fstype.as_str());
-    match (fuse, own) {
+    let own = match storage.fstype.as_str() {
+        "btrfs" => Some("btrfs"),
+        "zfs" if found.zfs => Some("zfs"),
+        _ => None,
+    };
+    match (found.fuse, own) {
         (Some(Fuse::Works), _) if problem != Problem::Types => {
             vec![step.warns(format!("{cause}: dockerd takes fuse-overlayfs, which is slower"))]
         }
         // It looks for the program only, and would start no container.
-        (Some(Fuse::NoDevice(errno)), None) if !wants.told.sets("storage-driver") => {
+        (Some(Fuse::NoDevice(errno)), _) if !wants.told.sets("storage-driver") => {
             let hint = format!("start this container with --device /dev/fuse, or {}", mend(storage, problem));
             let warned = Step {
                 hint: Some(hint),
@@ -214,6 +218,7 @@ mod tests {
             containerd_root: tried,
             earlier: earlier.to_vec(),
             fuse: tried.is_err().then_some(fuse),
+            zfs: false,
             containerds_store: None,
         }
     }

@@ -29,6 +29,9 @@ pub fn asks_for_engine(found: &Network, wants: &Wants) -> bool {
     wanted(found.uplink.as_ref(), wants.network.as_ref().and_then(|wishes| wishes.mtu)).is_some()
 }
 
+/// The option of a network that sets its packet size.
+const OPTION: &str = "com.docker.network.driver.mtu";
+
 /// The packet size for nested networks, where it is not the usual one. Larger packets of the way out are of no use to most
 /// that is behind it, so only the smaller ones count.
 fn wanted(uplink: Option<&Link>, asked: Option<u32>) -> Option<u32> {
@@ -49,9 +52,12 @@ fn mtu(uplink: Option<&Link>, asked: Option<u32>, defaults: Option<bool>, told: 
     let own = Step::nothing("network.mtu.own", "packet size of other nested networks", found, reason);
     let bridge = if told.sets("mtu") { step } else { step.does(option("mtu", Value::from(mtu))) };
     let own = match defaults {
-        _ if told.sets("default-network-opts") => own,
+        _ if told.value("default-network-opts").is_some_and(|told| told.to_string().contains(OPTION)) => own,
+        _ if told.sets("default-network-opts") => own
+            .warns(format!("default-network-opts says nothing of {OPTION}: networks that are made by hand or by compose will not have packets of {mtu} bytes at most"))
+            .hint(format!("add \"bridge\": {{\"{OPTION}\": \"{mtu}\"}} to it")),
         Some(true) => {
-            let bridge = Map::from_iter([("com.docker.network.driver.mtu".to_owned(), Value::from(mtu.to_string()))]);
+            let bridge = Map::from_iter([(OPTION.to_owned(), Value::from(mtu.to_string()))]);
             let options = Map::from_iter([("bridge".to_owned(), Value::Object(bridge))]);
             own.does(option("default-network-opts", Value::Object(options)))
         }

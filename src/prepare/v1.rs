@@ -100,7 +100,7 @@ fn parent(setup: &CgroupSetup, told: &Told) -> Option<Step> {
 }
 
 /// Makes `group` the parent of what dockerd starts, unless it was told another, or leaves that to systemd: with another parent than a slice
-/// of that it does not start then (`verifyPlatformContainerSettings` in moby's `daemon/daemon_unix.go`).
+/// of that it does not start then (`verifyDaemonSettings` in moby's `daemon/daemon_unix.go`).
 pub(super) fn tell_parent(step: Step, group: &Path, setup: &CgroupSetup, told: &Told) -> Step {
     let key = "cgroup-parent";
     let step = step.hint("start the container with --cgroupns=private");

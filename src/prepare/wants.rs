@@ -135,6 +135,8 @@ pub struct Wants {
     pub data_root: PathBuf,
     /// The data folder of our containerd (`--root`).
     pub containerd_root: PathBuf,
+    /// Whether containerd is ours, and not one that runs already: then nothing is asked of its folder.
+    pub own_containerd: bool,
     /// Where dindctl keeps its state and its private sockets.
     pub run_dir: PathBuf,
     /// Processes that a running dindctl supervises, when the question comes from beside it (`plan`, `doctor` in a
@@ -196,6 +198,7 @@ impl Default for Wants {
             apparmor: ApparmorWish::Off,
             data_root: "/var/lib/docker".into(),
             containerd_root: "/var/lib/containerd".into(),
+            own_containerd: true,
             run_dir: "/run/dindctl".into(),
             supervised: Vec::new(),
             pid_dirs: vec!["/run".into(), "/var/run".into()],

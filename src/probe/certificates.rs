@@ -130,27 +130,47 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
     }
 }
 
+/// What dockerd reads a key from.
+const KEYS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+
+/// The key of a text that can be signed with here, as [`Key::parse`] finds it; `None` where it is of another kind.
+pub fn signing_key(text: &str) -> Option<rcgen::KeyPair> {
+    let mut blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).map_while(Result::ok);
+    pair(&blocks.find(|pem| KEYS.contains(&pem.label.as_str()))?)
+}
+
+/// PKCS#8, or PKCS#1 as `openssl genrsa` wrote it before version 3, and the official image with it.
+fn pair(pem: &x509_parser::pem::Pem) -> Option<rcgen::KeyPair> {
+    use rsa::pkcs1::DecodeRsaPrivateKey;
+    use rsa::pkcs8::EncodePrivateKey;
+    if pem.label == "RSA PRIVATE KEY" {
+        let key = rsa::PrivateKey::from_pkcs1_der(&pem.contents).ok()?;
+        return rcgen::KeyPair::try_from(key.to_pkcs8_der().ok()?.as_bytes()).ok();
+    }
+    rcgen::KeyPair::try_from(pem.contents.as_slice()).ok()
+}
+
 /// What matters of a private key; the key itself stays in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The raw public key; `None` for a form or a kind that only dockerd reads (PKCS#1, SEC1, P-521, RSA of 8192 bits).
+    /// The raw public key; `None` for a form or a kind that only dockerd reads (SEC1, P-521, RSA of 8192 bits).
     pub public_key: Option<Vec<u8>>,
 }
 
 impl Key {
     /// Reads PEM.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(key) = rcgen::KeyPair::from_pem(text) {
-            return Ok(Self { public_key: Some(key.der_bytes().to_vec()) });
-        }
         // As Go's crypto/tls does, what comes before the key is passed over: parameters of its curve, its certificate.
         let mut other = None;
         for pem in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()) {
             let pem = pem.map_err(|_| "it is no PEM file".to_owned())?;
             match pem.label.as_str() {
                 "ENCRYPTED PRIVATE KEY" => return Err("the key is encrypted".into()),
-                label if label.ends_with("PRIVATE KEY") => {
-                    let key = rcgen::KeyPair::try_from(pem.contents.as_slice()).ok();
+                "PRIVATE KEY" if rsa::pkcs8::PrivateKeyInfoRef::try_from(pem.contents.as_slice()).is_err() => {
+                    return Err("the key is damaged".into());
+                }
+                label if KEYS.contains(&label) => {
+                    let key = pair(&pem);
                     return Ok(Self { public_key: key.map(|key| key.der_bytes().to_vec()) });
                 }
                 label => other = other.or_else(|| Some(label.to_owned())),
@@ -318,7 +338,12 @@ mod tests {
         let ours = rcgen::KeyPair::generate().unwrap();
         let curve = pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7]);
         assert_eq!(Key::parse(&(curve.clone() + &pem("EC PRIVATE KEY", b"x"))), Ok(Key { public_key: None }));
-        assert_eq!(Key::parse(&pem("PRIVATE KEY", b"of another kind")), Ok(Key { public_key: None }));
+        // PKCS#8 of X25519, which signs nothing.
+        let other = [&[0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 43, 101, 110, 4, 34, 4, 32][..], &[7; 32]].concat();
+        assert_eq!(Key::parse(&pem("PRIVATE KEY", &other)), Ok(Key { public_key: None }));
+        assert_eq!(Key::parse(&pem("PRIVATE KEY", b"x")).unwrap_err(), "the key is damaged");
+        let ssh = Key::parse(&pem("OPENSSH PRIVATE KEY", b"x")).unwrap_err();
+        assert_eq!(ssh, "it holds a OPENSSH PRIVATE KEY and no private key");
         let behind = Key::parse(&(curve + &ours.serialize_pem())).unwrap();
         assert_eq!(behind.public_key.as_deref(), Some(ours.der_bytes()));
     }

@@ -40,6 +40,8 @@ pub struct Layers {
     pub earlier: Vec<&'static str>,
     /// `fuse-overlayfs`; `None` where overlay works.
     pub fuse: Option<Fuse>,
+    /// Whether dockerd's driver for ZFS has what it needs, its program and its device; not looked for where overlay works.
+    pub zfs: bool,
     /// Whether the engine's own choice is containerd's image store; `None` where it does not matter, or cannot be told.
     pub containerds_store: Option<bool>,
 }
@@ -68,6 +70,9 @@ pub fn look(
         containerd_root: below_containerd,
         earlier: earlier(roots, data_root),
         fuse: fails.then(|| fuse(roots, path)),
+        zfs: fails
+            && find_program(OsStr::new("zfs"), Some(path)).is_some()
+            && roots.resolve(Path::new("/dev/zfs")).exists(),
         containerds_store: None,
     };
     if matters(&found) {

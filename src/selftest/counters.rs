@@ -96,8 +96,10 @@ fn read_v2(folder: &Path, device: Option<Device>) -> Counters {
         cpu: file("cpu.stat").and_then(|text| key(&text, "usage_usec")).map(Duration::from_micros),
         throttled: file("cpu.stat").and_then(|text| key(&text, "nr_throttled")),
         memory: memory.map(|memory| memory + swap),
-        // Since Linux 5.19.
-        memory_is_peak: number("memory.peak").is_some(),
+        // That of memory since Linux 5.19, that of swap since 6.5.
+        memory_is_peak: ["memory", "memory.swap"]
+            .iter()
+            .all(|name| number(&format!("{name}.peak")).is_some() || number(&format!("{name}.current")).is_none()),
         oom_kills: file("memory.events").and_then(|text| key(&text, "oom_kill")),
         tasks: most("pids.peak", "pids.current"),
         refused: file("pids.events").and_then(|text| key(&text, "max")),

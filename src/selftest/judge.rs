@@ -31,6 +31,9 @@ pub struct Observed {
     pub seen_now_and_then: bool,
 }
 
+/// What is missed between two looks is less than the rest of this share.
+const NEAR: f64 = 0.75;
+
 /// From this share on, a machine could have given more CPU time.
 const IDLE: f64 = 0.15;
 
@@ -58,7 +61,7 @@ pub fn judge(check: &Check, observed: &Observed) -> (Verdict, Option<String>) {
             Some(_) => (Verdict::Skipped, format!("the machine was too busy to give more than {got}")),
             None => (Verdict::Skipped, format!("the container got {got}; whether the machine was busy cannot be seen")),
         },
-        Subject::Memory | Subject::Swap if hit == Some(true) && seen_now_and_then => (
+        Subject::Memory | Subject::Swap if hit == Some(true) && seen_now_and_then && measured >= lower * NEAR => (
             Verdict::Skipped,
             format!(
                 "the container was stopped, and had {got} when it was looked at last: nobody keeps the most it had here"
@@ -133,6 +136,7 @@ mod tests {
         };
         assert_eq!(at(1.0, Some(true)), Verdict::Pass);
         assert_eq!(at(0.8, Some(true)), Verdict::Skipped);
+        assert_eq!(at(0.5, Some(true)), Verdict::Fail, "so much is not missed between two looks");
         assert_eq!(at(0.8, Some(false)), Verdict::Fail);
         assert_eq!(at(1.2, Some(true)), Verdict::Fail);
     }

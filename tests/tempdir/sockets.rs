@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
-use dindctl::prepare::sockets::{Bound, SocketError, SocketWishes, bind, insecure_warning, parse};
+use dindctl::prepare::sockets::{Bound, Openness, SocketError, SocketWishes, bind, insecure_warning, parse};
 use dindctl::probe::Roots;
 
 use crate::ports::free_port;
@@ -141,8 +141,9 @@ fn without_the_group_only_root_may_connect_unless_everybody_was_asked_for() {
 #[test]
 fn only_what_is_open_to_others_without_tls_is_warned_of() {
     let all = parse("/run/docker.sock tcp://127.0.0.1:1 tcp://0.0.0.0:2375").unwrap();
-    let warning = insecure_warning(&all, Some("without TLS")).unwrap();
+    let open = Some(Openness { how: "without TLS", advice: "set it" });
+    let warning = insecure_warning(&all, open).unwrap();
     assert!(warning.starts_with("tcp://0.0.0.0:2375 is open without TLS"), "{warning}");
     assert_eq!(insecure_warning(&all, None), None);
-    assert_eq!(insecure_warning(&all[..2], Some("without TLS")), None);
+    assert_eq!(insecure_warning(&all[..2], open), None);
 }

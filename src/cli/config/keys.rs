@@ -113,7 +113,7 @@ pub const KEYS: &[Key] = &[
         "daemon.live_restore",
         "DINDCTL_LIVE_RESTORE",
         "auto",
-        "nested containers outlive the daemon: auto (off in swarm mode), on or off",
+        "nested containers outlive the daemon: auto (off in swarm mode), on or off, which docker swarm init and join need",
         |value| one_of(value, &["auto", "on", "off"]),
     ),
     key(

@@ -3,6 +3,8 @@ Which addresses the API gets: the operator's, else those of the official image, 
 dockerd's own arguments and daemon.json.
 */
 
+use crate::prepare::sockets::Openness;
+
 /// Where the official image puts the socket.
 pub const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
@@ -13,8 +15,9 @@ pub struct Wishes<'a> {
     pub setting: &'a str,
     /// `DOCKER_HOST`; only a unix socket counts, as in the official image.
     pub docker_host: Option<&'a str>,
-    /// What the TCP port of the defaults carries.
-    pub tcp: Tcp,
+    /// Whether the TCP port of the defaults is that of TLS: where `DOCKER_TLS_CERTDIR` names a folder, as in the official image, whatever
+    /// flags say.
+    pub tls_port: bool,
     /// `--host` arguments.
     pub flags: &'a [String],
     /// `hosts` of daemon.json.
@@ -33,11 +36,14 @@ pub enum Tcp {
 }
 
 impl Tcp {
-    /// What keeps strangers out is missing, in words that follow "is open".
-    pub const fn openness(self) -> Option<&'static str> {
+    /// How it is open to strangers, and what to do about it.
+    pub const fn openness(self) -> Option<Openness> {
         match self {
-            Self::Plain => Some("without TLS"),
-            Self::Unverified => Some("with TLS that asks nobody for a certificate (tlsverify is false)"),
+            Self::Plain => Some(Openness { how: "without TLS", advice: "set DOCKER_TLS_CERTDIR" }),
+            Self::Unverified => Some(Openness {
+                how: "with TLS that asks nobody for a certificate",
+                advice: "leave tlsverify=false out",
+            }),
             Self::Tls => None,
         }
     }
@@ -48,10 +54,7 @@ pub fn addresses(wishes: Wishes<'_>) -> Vec<String> {
     let mut found: Vec<String> = if wishes.setting.trim().is_empty() {
         let socket = wishes.docker_host.filter(|host| host.starts_with("unix://")).unwrap_or(DEFAULT_SOCKET);
         // The ports that IANA and the official image have for the API with and without TLS.
-        let tcp = match wishes.tcp {
-            Tcp::Plain => "tcp://0.0.0.0:2375",
-            Tcp::Unverified | Tcp::Tls => "tcp://0.0.0.0:2376",
-        };
+        let tcp = if wishes.tls_port { "tcp://0.0.0.0:2376" } else { "tcp://0.0.0.0:2375" };
         vec![socket.to_owned(), tcp.to_owned()]
     } else {
         let separator = |letter: char| letter == ',' || letter.is_whitespace();
@@ -67,7 +70,7 @@ pub fn addresses(wishes: Wishes<'_>) -> Vec<String> {
 
 /// An address of dockerd's own arguments or file. What these leave out is not what it is in our setting: a port without an address is one
 /// of loopback, and a word without a scheme is one of TCP (`ParseDaemonHost` in moby's daemon/pkg/opts/hosts.go).
-fn as_dockerd_reads(host: &str) -> String {
+pub fn as_dockerd_reads(host: &str) -> String {
     let host = host.trim();
     let tcp = match host.split_once("://") {
         Some(("tcp", address)) => address,
@@ -88,12 +91,12 @@ pub fn have_ports(wishes: Wishes<'_>) -> bool {
 mod tests {
     use super::*;
 
-    const NOBODY: Wishes<'static> = Wishes { setting: "", docker_host: None, tcp: Tcp::Plain, flags: &[], file: &[] };
+    const NOBODY: Wishes<'static> = Wishes { setting: "", docker_host: None, tls_port: false, flags: &[], file: &[] };
 
     #[test]
     fn the_defaults_are_those_of_the_official_image() {
         assert_eq!(addresses(NOBODY), [DEFAULT_SOCKET, "tcp://0.0.0.0:2375"]);
-        assert_eq!(addresses(Wishes { tcp: Tcp::Tls, ..NOBODY }), [DEFAULT_SOCKET, "tcp://0.0.0.0:2376"]);
+        assert_eq!(addresses(Wishes { tls_port: true, ..NOBODY }), [DEFAULT_SOCKET, "tcp://0.0.0.0:2376"]);
         let own = Wishes { docker_host: Some("unix:///my.sock"), ..NOBODY };
         assert_eq!(addresses(own), ["unix:///my.sock", "tcp://0.0.0.0:2375"]);
         let tcp = Wishes { docker_host: Some("tcp://elsewhere:1"), ..NOBODY };

@@ -17,6 +17,7 @@ mod settings;
 mod supervise;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ use self::addresses::Tcp;
 use self::rootless::Place;
 use self::supervise::Parts;
 pub use self::supervise::{Alone, Beside, Companion, catch_signals, run, run_alone, supervise};
+use serde_json::Value;
+
 use super::config::Config;
 use super::failure::Failure;
 use super::places::RUN_DIR;
@@ -98,7 +101,8 @@ fn know(launch: &Launch<'_>, daemon: &Daemon, place: Place) -> Result<Known, Fai
     // An explicit command is given none of them.
     let given = if matches!(daemon, Daemon::Ours(_)) { settings.as_slice() } else { &[] };
     let all = file.told(&arguments).chain(given.iter().map(|set| (set.key.to_owned(), set.value.clone())));
-    let mut wants = Wants { told: Told::new(all), rootless, ..wants };
+    let own_containerd = arguments.containerd.is_none() && !file.sets("containerd");
+    let mut wants = Wants { told: Told::new(all), rootless, own_containerd, ..wants };
     if rootless {
         // dockerd's pid file outlives the namespace, and its number means somebody else in the next one.
         wants.pid_dirs.push(places::runtime_dir(&launch.environment));
@@ -128,7 +132,9 @@ pub fn foresee(launch: &Launch<'_>, daemon: Daemon) -> Result<Plan, Failure> {
 
 /// The daemon's side where we are root.
 fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Parts, Failure> {
-    let Known { arguments, file, settings, wants } = know(launch, &daemon, place)?;
+    let Known { arguments, file, settings, mut wants } = know(launch, &daemon, place)?;
+    // One that somebody started before us is used.
+    wants.own_containerd &= !containerd::answers(Path::new(containerd::SOCKET));
     let trusted = trust::bundle(launch)?;
     let before = Instant::now();
     let applied = preparation::apply(&wants, &mut launch.environment, launch.voice)?;
@@ -153,7 +159,7 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
                 );
                 launch.voice.say(Level::Warn, &message);
             }
-            explicit(launch, line, &applied)?
+            explicit(launch, line, &file, &applied)?
         }
     };
     Ok(Parts { prepare_ms, ..parts })
@@ -183,11 +189,11 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
     let decided = Decided { live_restore, swarm: is_swarm_member(data_root), options };
     let merged = file.merge(arguments, &decided)?;
     let (certificates, tcp) = api_security(launch, arguments, file)?;
-    let inside = Place::of(launch) == Place::Namespace;
+    let inside = Place::of(launch) == Place::Namespace && launch.environment.get(rootless::OUTSIDE).is_some();
     let addresses = addresses::addresses(addresses::Wishes {
         setting: launch.config.get("daemon.listen"),
         docker_host: launch.environment.text("DOCKER_HOST"),
-        tcp,
+        tls_port: has_tls_port(launch),
         flags: &arguments.hosts,
         // The process outside has told us theirs as they are in here.
         file: if inside { &[] } else { &merged.hosts },
@@ -207,7 +213,8 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         if containerd::answers(socket) {
             launch.voice.say(Level::Info, &format!("using the containerd that answers at {}", socket.display()));
         } else {
-            started.push(services::containerd(launch, containerd_root, socket)?);
+            let extras = containerd_extras(launch, arguments, file, settings);
+            started.push(services::containerd(launch, containerd_root, socket, &extras)?);
         }
         Some(socket)
     };
@@ -233,6 +240,22 @@ fn ours(launch: &Launch<'_>, known: &Ours) -> Result<Parts, Failure> {
         problem: None,
         untidy: Some((tidy::before(&Roots::system())?, daemons_folders(arguments, file, data_root))),
     })
+}
+
+/// What of containerd's somebody asked dockerd for.
+fn containerd_extras(
+    launch: &Launch<'_>,
+    arguments: &DaemonArguments,
+    file: &DaemonJson,
+    settings: &[Setting],
+) -> containerd::Extras {
+    let told: BTreeMap<String, Value> = file.told(arguments).collect();
+    let set = settings.iter().find(|set| set.key == "storage-driver").map(|set| &set.value);
+    let driver = set.or(told.get("storage-driver")).and_then(Value::as_str);
+    // dockerd lets the variable win.
+    let driver = launch.environment.text("DOCKER_DRIVER").filter(|name| !name.is_empty()).or(driver);
+    let cri = told.get("cri-containerd").is_some_and(|value| !matches!(value, Value::Bool(false)));
+    containerd::Extras { snapshotter: driver.map(str::to_owned), cri }
 }
 
 /// Where the daemons mount things: dockerd's data and state, and containerd's.
@@ -275,27 +298,35 @@ fn tls_wishes(
     Ok(wishes.filter(|_| has_ports(launch, arguments, file) && !tls::Told::new(arguments, file).is_whole()))
 }
 
+fn has_tls_port(launch: &Launch<'_>) -> bool {
+    launch.environment.get("DOCKER_TLS_CERTDIR").is_some_and(|folder| !folder.is_empty())
+}
+
 /// Whether the API is to have any port besides unix sockets.
 fn has_ports(launch: &Launch<'_>, arguments: &DaemonArguments, file: &DaemonJson) -> bool {
     file.sets("hosts")
         || addresses::have_ports(addresses::Wishes {
             setting: launch.config.get("daemon.listen"),
             docker_host: None,
-            tcp: Tcp::Plain,
+            tls_port: false,
             flags: &arguments.hosts,
             file: &[],
         })
 }
 
 /// An explicit `dockerd …`: no argument is added, and sockets are dockerd's own.
-fn explicit(launch: &Launch<'_>, line: Vec<OsString>, applied: &Applied) -> Result<Parts, Failure> {
+fn explicit(launch: &Launch<'_>, line: Vec<OsString>, file: &DaemonJson, applied: &Applied) -> Result<Parts, Failure> {
     for (key, value) in &applied.daemon_options {
         let message =
             format!("an explicit dockerd command gets nothing added, not even {key}={value}, which it needs here");
         launch.voice.say(Level::Warn, &message);
     }
     let arguments = DaemonArguments::parse(line.iter().skip(1).cloned());
-    let listen = if arguments.hosts.is_empty() { vec![addresses::DEFAULT_SOCKET.to_owned()] } else { arguments.hosts };
+    let hosts = arguments.hosts.into_iter().chain(file.hosts()?);
+    let mut listen: Vec<String> = hosts.map(|host| addresses::as_dockerd_reads(&host)).collect();
+    if listen.is_empty() {
+        listen.push(addresses::DEFAULT_SOCKET.to_owned());
+    }
     let service = services::explicit_dockerd(launch, line)?;
     Ok(Parts {
         services: vec![service],

@@ -15,7 +15,7 @@ use super::super::places;
 use super::super::preparation;
 use super::super::say::Level;
 use super::services::DOCKERD;
-use super::{Daemon, Launch, Parts, addresses, api_security, renewal, tls_wishes};
+use super::{Daemon, Launch, Parts, addresses, api_security, has_tls_port, renewal, tls_wishes};
 use crate::engine::arguments::DaemonArguments;
 use crate::engine::daemon_json::DaemonJson;
 use crate::engine::rootlesskit::{self, RootlessKit, command_line};
@@ -33,6 +33,9 @@ use crate::sys::spawn::{Spawn, look_up};
 
 /// Time that the supervisor in the namespace has less than we have, so that it is not killed in its last steps.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// Set for the process inside by the one outside, which has told it all addresses.
+pub const OUTSIDE: &str = "_DINDCTL_OUTSIDE";
 
 /// Where this process stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +141,10 @@ pub fn outside(launch: &mut Launch<'_>, daemon: Daemon) -> Result<Parts, Failure
         None => inner_arguments(&arguments, &wishes),
     });
     let kit = kit(launch, &facts, &wishes, ports)?;
+    for port in rootlesskit::opened_wider(&kit.driver, &kit.ports) {
+        let message = format!("{} opens {port} on every address of this container", kit.driver);
+        launch.voice.say(Level::Warn, &message);
+    }
     let mut service = service(launch, command_line(&kit, command))?;
     service.spawn.env = inner_environment(launch, &listen, &kit.driver, &wishes.owner.runtime_dir);
     let told: Vec<String> = listen.iter().map(ToString::to_string).collect();
@@ -167,7 +174,7 @@ fn api(launch: &Launch<'_>, arguments: &DaemonArguments, wishes: &Wishes) -> Res
     let addresses = addresses::addresses(addresses::Wishes {
         setting: launch.config.get("daemon.listen"),
         docker_host: Some(asked.unwrap_or(&own_socket)),
-        tcp,
+        tls_port: has_tls_port(launch),
         flags: &arguments.hosts,
         file: &hosts,
     });
@@ -215,13 +222,11 @@ fn inner_environment(
     let mut environment = launch.environment.clone();
     environment.remove("DOCKER_HOST");
     environment.set("XDG_RUNTIME_DIR", runtime_dir.as_os_str());
-    let inner: Vec<String> = listen
-        .iter()
-        .map(|address| match address {
-            ListenAddress::Unix(_) => address.to_string(),
-            ListenAddress::Tcp(address) => ListenAddress::Tcp(rootlesskit::inner(driver, *address)).to_string(),
-        })
-        .collect();
+    let ports: Vec<SocketAddr> = listen.iter().filter_map(tcp).collect();
+    let sockets = listen.iter().filter(|address| tcp(address).is_none()).cloned();
+    let ports = rootlesskit::inner(driver, &ports).into_iter().map(ListenAddress::Tcp);
+    let inner: Vec<String> = sockets.chain(ports).map(|address| address.to_string()).collect();
+    environment.set(OUTSIDE, "1");
     if !inner.is_empty() {
         environment.set("DINDCTL_LISTEN", inner.join(","));
     }

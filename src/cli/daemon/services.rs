@@ -59,7 +59,12 @@ pub fn tell_iptables(launch: &Launch<'_>) {
 }
 
 /// containerd on our own configuration.
-pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<ServiceSpec, Failure> {
+pub fn containerd(
+    launch: &Launch<'_>,
+    root: &Path,
+    socket: &Path,
+    extras: &engine_containerd::Extras,
+) -> Result<ServiceSpec, Failure> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             let message = format!("cannot remove the stale socket {}: {error}", socket.display());
@@ -69,7 +74,7 @@ pub fn containerd(launch: &Launch<'_>, root: &Path, socket: &Path) -> Result<Ser
     }
     let config = PathBuf::from(RUN_DIR).join("containerd.toml");
     let level = if launch.config.get("log.level") == "debug" { "debug" } else { "warn" };
-    let text = engine_containerd::config(root, Path::new(engine_containerd::STATE), socket, level);
+    let text = engine_containerd::config(root, Path::new(engine_containerd::STATE), socket, level, extras);
     files::replace(&config, &text)?;
     let mut service = ServiceSpec::daemon(CONTAINERD, daemon(launch, engine_containerd::command_line(&config))?);
     service.output = output(launch.config);

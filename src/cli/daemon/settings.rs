@@ -32,6 +32,9 @@ pub fn of(config: &Config) -> Vec<Setting> {
     if !values.is_empty() {
         set("daemon.address_pools", "default-address-pools", values.into());
     }
+    if let Ok(mtu) = config.get("daemon.mtu").parse::<u32>() {
+        set("daemon.mtu", "mtu", mtu.into());
+    }
     if let Ok(value) = bridge(config.get("daemon.bip")) {
         set("daemon.bip", "bip", value);
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
+use nix::errno::Errno;
 
 use super::super::Environment;
 use super::super::failure::Failure;
@@ -37,7 +38,12 @@ pub fn run(arguments: HooksArgs, environment: &Environment, voice: Voice) -> u8 
         let patience = Patience::new(LIMIT, move |text| voice.say(Level::Info, text));
         for hook in found {
             patience.at(&format!("the hook {}", hook.display()));
-            match Command::new(&hook).status() {
+            let mut status = Command::new(&hook).status();
+            // Without #! it is one for a shell.
+            if status.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ENOEXEC as i32)) {
+                status = Command::new("/bin/sh").arg(&hook).status();
+            }
+            match status {
                 Ok(status) if status.success() => {}
                 Ok(status) => voice.say(Level::Warn, &format!("the hook {} ended with {status}", hook.display())),
                 Err(error) => voice.say(Level::Warn, &format!("the hook {} cannot be run: {error}", hook.display())),

@@ -186,15 +186,23 @@ fn real(path: &Path) -> Option<PathBuf> {
     Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// What has to be printed when a TCP port is open to strangers; `how` says what is missing (`without TLS`). `None` when nothing is, or no
-/// address is reachable from outside.
-pub fn insecure_warning(addresses: &[ListenAddress], how: Option<&str>) -> Option<String> {
-    let how = how?;
+/// A port that strangers may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Openness {
+    /// In words that follow "is open".
+    pub how: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// What has to be printed when a TCP port is open to strangers. `None` when it is not, or no address is reachable from outside.
+pub fn insecure_warning(addresses: &[ListenAddress], openness: Option<Openness>) -> Option<String> {
+    let Openness { how, advice } = openness?;
     let open: Vec<String> = addresses.iter().filter(|address| !address.is_local()).map(ToString::to_string).collect();
     (!open.is_empty()).then(|| {
         format!(
             "{} is open {how}: whoever reaches it is root in this container, and on its host if the container \
-             is privileged; set DOCKER_TLS_CERTDIR, or DINDCTL_LISTEN=tcp://127.0.0.1:2375",
+             is privileged; {advice}, or set DINDCTL_LISTEN=tcp://127.0.0.1:2375",
             open.join(", ")
         )
     })

@@ -10,4 +10,4 @@ mod tcp;
 mod unix;
 
 pub use address::{ListenAddress, parse};
-pub use bind::{Bound, Listener, SocketError, SocketWishes, bind, insecure_warning};
+pub use bind::{Bound, Listener, Openness, SocketError, SocketWishes, bind, insecure_warning};

@@ -121,9 +121,14 @@ fn repeats_its_name(
 /// The key of that file, made where it is missing.
 fn key(store: &Store, wishes: &TlsWishes, name: &str, missing: bool, mode: u32) -> Result<KeyPair, IssueError> {
     if !missing {
-        store.mode(name, mode)?;
+        // Somebody's own may be mounted read-only; only clients of other users have to be able to read theirs.
+        if mode & 0o044 != 0 {
+            store.mode(name, mode)?;
+        }
         let text = std::fs::read_to_string(wishes.directory.join(name)).map_err(make("use of a key"))?;
-        return KeyPair::from_pem(&text).map_err(make("use of a key"));
+        return certificates::signing_key(&text)
+            .ok_or("it is of a kind that dindctl cannot sign with")
+            .map_err(make("use of a key"));
     }
     let key = match wishes.key {
         KeyKind::Ecdsa => KeyPair::generate().map_err(make("a key"))?,

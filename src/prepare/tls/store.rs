@@ -76,6 +76,10 @@ impl Store {
     /// Sets the mode of a file that is kept.
     pub fn mode(&self, name: &str, mode: u32) -> Result<(), StoreError> {
         let path = self.path.join(name);
+        let now = std::fs::metadata(&path).map_err(fail("look at", &path))?.permissions().mode();
+        if now & 0o7777 == mode {
+            return Ok(());
+        }
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).map_err(fail("set the mode of", &path))
     }
 }

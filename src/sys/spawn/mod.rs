@@ -164,8 +164,22 @@ pub fn spawn(spawn: &Spawn) -> Result<Pid, SpawnError> {
     Ok(Pid::from_raw(forked))
 }
 
-/// Replaces this process by the program; returns only when that failed.
+/// Replaces this process by the program; returns only when that failed. What is no program and does not begin with `#!` is a script for
+/// `/bin/sh`, as it is for a shell and for execvp(3).
 pub fn exec(spawn: &Spawn) -> SpawnError {
+    match exec_as_it_is(spawn) {
+        SpawnError::Call { step: Step::Exec, errno: Errno::ENOEXEC, .. } => {
+            let words = spawn.argv.iter().skip(1).cloned();
+            let argv = ["sh".into(), spawn.program.clone().into()].into_iter().chain(words).collect();
+            let (env, ignored, blocked) = (spawn.env.clone(), spawn.ignored, spawn.blocked);
+            // All that comes before the program is done.
+            exec_as_it_is(&Spawn { program: "/bin/sh".into(), argv, env, ignored, blocked, ..Spawn::default() })
+        }
+        error => error,
+    }
+}
+
+fn exec_as_it_is(spawn: &Spawn) -> SpawnError {
     let program = spawn.program.display().to_string();
     let null = if spawn.stdio.iter().any(|stream| matches!(stream, Stdio::Null)) { open_null().ok() } else { None };
     match prepare(spawn, null.as_ref()) {
