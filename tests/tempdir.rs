@@ -3,6 +3,8 @@ Ring 2: the preparation against folders that look like a container's root, and a
 restore against real folders. No privileges needed.
 */
 
+#[path = "tempdir/applets.rs"]
+mod applets;
 #[path = "tempdir/applying.rs"]
 mod applying;
 #[path = "tempdir/archive.rs"]

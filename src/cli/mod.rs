@@ -189,6 +189,11 @@ fn dispatch(argv: Vec<OsString>, environment: &Environment) -> u8 {
     {
         return dialect.run(name, words, environment);
     }
+    if let [name, words @ ..] = argv.as_slice()
+        && Path::new(name).file_name().is_some_and(|name| name == daemon::RUNC)
+    {
+        return daemon::run_step(words, environment);
+    }
     let argv = translate(argv);
     match argv.get(1..).unwrap_or_default() {
         [command, only] if command == "init" && only == "--version" => {

@@ -29,6 +29,10 @@ pub const CASES: &[(&str, Case)] = &[
     ("daemon::a_crash_loop_ends_with_the_last_lines", a_crash_loop_ends_with_the_last_lines),
     ("daemon::the_argument_rules_are_the_official_ones", the_argument_rules_are_the_official_ones),
     ("daemon::an_explicit_dockerd_is_supervised_as_it_is", an_explicit_dockerd_is_supervised_as_it_is),
+    ("daemon::an_explicit_dockerd_is_found_where_it_listens", an_explicit_dockerd_is_found_where_it_listens),
+    ("daemon::a_containerd_that_runs_already_is_used", a_containerd_that_runs_already_is_used),
+    ("daemon::steps_of_builds_have_a_score_of_their_own", steps_of_builds_have_a_score_of_their_own),
+    ("daemon::a_swarm_is_made_where_live_restore_is_off", a_swarm_is_made_where_live_restore_is_off),
     ("daemon::the_unix_socket_belongs_to_its_group", the_unix_socket_belongs_to_its_group),
     ("daemon::up_lives_as_long_as_its_command", up_lives_as_long_as_its_command),
     ("daemon::lines_are_json_where_that_is_wanted", lines_are_json_where_that_is_wanted),
@@ -274,6 +278,75 @@ fn an_explicit_dockerd_is_supervised_as_it_is() -> Result<(), Failed> {
     let ignored = "gets nothing added, not even dns=[\"10.0.0.9\"], which environment DINDCTL_DNS asks for";
     assert!(logs.contains(ignored) && !logs.contains("not even dns-search"), "{logs}");
     assert_eq!(dind.sh("docker version --format '{{.Server.Os}}'").ok(), "linux");
+    Ok(())
+}
+
+/// Health asked a socket that was not there.
+fn an_explicit_dockerd_is_found_where_it_listens() -> Result<(), Failed> {
+    for words in [&["-H", "unix:///run/own.sock"][..], &["-H", ":2375"], &["-H", "tcp://0.0.0.0:2375"]] {
+        let line = [&["dockerd"], words].concat();
+        let dind = Container::start("explicit-hosts", &["--privileged", "--env=DOCKER_TLS_CERTDIR="], &line);
+        dind.wait_healthy(Duration::from_secs(60));
+    }
+    let file = r#"{"hosts": ["unix:///run/file.sock"]}"#;
+    let script =
+        format!("mkdir -p /etc/docker && echo '{file}' >/etc/docker/daemon.json && exec dindctl entrypoint dockerd");
+    let dind = Container::start("explicit-hosts", &["--privileged", "--entrypoint=sh"], &["-c", &script]);
+    dind.wait_healthy(Duration::from_secs(60));
+    Ok(())
+}
+
+/// It was taken for one of another container that uses the same volume.
+fn a_containerd_that_runs_already_is_used() -> Result<(), Failed> {
+    let own = "containerd >/dev/null 2>&1 & while ! ctr version >/dev/null 2>&1; do sleep 0.1; done";
+    for words in
+        ["", "--containerd=/run/containerd/containerd.sock", "dockerd --containerd=/run/containerd/containerd.sock"]
+    {
+        let script = format!("{own}; exec dindctl entrypoint {words}");
+        let dind = Container::start("containerd", &["--privileged", "--entrypoint=sh"], &["-c", &script]);
+        dind.wait_healthy(Duration::from_secs(60));
+        let daemons = dind
+            .sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep -c '^containerd '")
+            .ok();
+        assert_eq!(daemons, "1", "{words}: {}", dind.logs());
+    }
+    Ok(())
+}
+
+/// This machine lets nobody lower a score, so that the steps get a higher one here than the daemons.
+fn steps_of_builds_have_a_score_of_their_own() -> Result<(), Failed> {
+    let options = [
+        "--env=DOCKER_TLS_CERTDIR=",
+        "--oom-score-adj=300",
+        "--env=DOCKER_BUILDKIT_RUNC_COMMAND=/run/buildkit-runc",
+        "--env=_DINDCTL_STEPS_OOM_SCORE_ADJ=500",
+    ];
+    let dind = Container::dind("build-score", &options);
+    dind.sh("ln -s /usr/local/bin/dindctl /run/buildkit-runc").ok();
+    dind.load("debian:trixie-slim");
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        "FROM debian:trixie-slim\nRUN echo score $(cat /proc/self/oom_score_adj)\n",
+    )?;
+    let host = format!("tcp://{}:2375", dind.address());
+    let build =
+        ["--host", &host, "buildx", "build", "--progress=plain", "--no-cache", &folder.path().display().to_string()];
+    let said = docker(&build);
+    assert!(said.code == 0 && said.err.contains("score 500"), "{said:?}\n{}", dind.logs());
+    Ok(())
+}
+
+/// dockerd refuses one beside live-restore, which dindctl has on.
+fn a_swarm_is_made_where_live_restore_is_off() -> Result<(), Failed> {
+    let init = "docker swarm init --advertise-addr 127.0.0.1";
+    let dind = Container::dind("swarm", &[]);
+    let said = dind.sh(init);
+    assert!(said.code != 0 && said.err.contains("--live-restore daemon configuration is incompatible"), "{said:?}");
+    drop(dind);
+    let dind = Container::dind("swarm", &["--env=DINDCTL_LIVE_RESTORE=off"]);
+    dind.sh(init).ok();
+    assert_eq!(dind.sh("docker node ls --format '{{.Status}} {{.ManagerStatus}}'").ok(), "Ready Leader");
     Ok(())
 }
 

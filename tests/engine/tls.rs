@@ -20,6 +20,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("tls::rsa_keys_are_made_on_request_and_kept", rsa_keys_are_made_on_request_and_kept),
     ("tls::certificates_are_renewed_while_nested_containers_run", certificates_are_renewed_while_running),
     ("tls::no_port_is_open_without_it_however_it_is_named", no_port_is_open_without_it),
+    ("tls::keys_of_older_images_are_used", keys_of_older_images_are_used),
     ("tls::a_port_of_arguments_without_an_address_is_one_of_loopback", a_port_without_an_address),
     ("tls::bad_input_ends_before_anything_is_changed", bad_input_ends_before_anything_is_changed),
 ];
@@ -220,6 +221,21 @@ fn no_port_is_open_without_it() -> Result<(), Failed> {
     dind.wait_healthy(Duration::from_secs(60));
     assert!(dind.logs().contains("2376 is open with TLS that asks nobody for a certificate"), "{}", dind.logs());
     assert!(!super::load::answers(&format!("{}:2376", dind.address())));
+    Ok(())
+}
+
+/// OpenSSL before version 3, and the official image with it, wrote PKCS#1.
+fn keys_of_older_images_are_used() -> Result<(), Failed> {
+    let volume = Volume::new("certs");
+    let keys = "cd /certs && for side in ca server client; do mkdir -p $side && openssl genrsa -traditional -out $side/key.pem 2048; done \
+        && head -qn 1 */key.pem | sort -u && cat */key.pem | sha256sum";
+    let before = docker(&["run", "--rm", &mount(&volume), "--entrypoint=sh", &image(), "-c", keys]).ok();
+    assert!(before.starts_with("-----BEGIN RSA PRIVATE KEY-----\n"), "{before}");
+    let dind = Container::start("tls-older", &["--privileged", &mount(&volume)], &[]);
+    dind.wait_healthy(Duration::from_secs(60));
+    assert_eq!(client(&volume, &dind, &["version", "--format", "{{.Server.Os}}"]).ok(), "linux");
+    let after = dind.sh("cat /certs/*/key.pem | sha256sum").ok();
+    assert_eq!(Some(after.as_str()), before.lines().last(), "keys are kept");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use self::addresses::Tcp;
+pub use self::oom::{RUNC, run_step};
 use self::rootless::Place;
 use self::supervise::Parts;
 pub use self::supervise::{Alone, Beside, Companion, catch_signals, run, run_alone, supervise};

@@ -130,8 +130,14 @@ fn daemon(launch: &Launch<'_>, argv: Vec<OsString>) -> Result<Spawn, Failure> {
     let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
     let program = program(name, launch.environment.get("PATH"))?;
     // A session of its own: a Ctrl-C at the terminal is for us, and we stop the daemons in order.
-    let env = launch.environment.pairs().to_vec();
-    let oom_score_adj = oom::score(Path::new("/proc/self"));
+    let mut env = launch.environment.pairs().to_vec();
+    let own = Path::new("/proc/self");
+    let oom_score_adj = oom::score(own);
+    if oom_score_adj.is_some()
+        && let Err(error) = oom::spare_no_build(&mut env, own, Path::new(RUN_DIR))
+    {
+        launch.voice.say(Level::Warn, &format!("builds have the daemon's oom_score_adj: {error}"));
+    }
     Ok(Spawn { program, argv, env, session: Session::New, oom_score_adj, ..Spawn::default() })
 }
 

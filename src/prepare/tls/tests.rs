@@ -42,6 +42,65 @@ fn read(directory: &Path, name: &str) -> String {
     std::fs::read_to_string(directory.join(name)).unwrap()
 }
 
+/// A key that is mounted read-only, or readable for a group, is somebody's decision.
+#[test]
+fn kept_keys_keep_their_modes_but_for_the_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    make(&wishes(folder.path()), "docker");
+    let key = |name: &str| folder.path().join(format!("{name}/key.pem"));
+    for name in ["ca", "server", "client"] {
+        std::fs::set_permissions(key(name), std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::remove_file(folder.path().join(format!("{name}/cert.pem"))).unwrap();
+    }
+    assert_eq!(make(&wishes(folder.path()), "docker").len(), 3);
+    let modes =
+        ["ca", "server", "client"].map(|name| std::fs::metadata(key(name)).unwrap().permissions().mode() & 0o777);
+    assert_eq!(modes, [0o640, 0o640, 0o644]);
+}
+
+/// Of `DC=com, DC=example, CN=Docker CA`, by OpenSSL, as rcgen writes no such name; valid for a hundred years. The key is of this test alone.
+const TWICE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBujCCAWCgAwIBAgIUJTvDyNZep/8Xd2OQF0HChvL2jDAwCgYIKoZIzj0EAwIw\n\
+QjETMBEGCgmSJomT8ixkARkWA2NvbTEXMBUGCgmSJomT8ixkARkWB2V4YW1wbGUx\n\
+EjAQBgNVBAMMCURvY2tlciBDQTAgFw0yNjExMjgwMzQ4MDdaGA8yMTI2MTEwNDAz\n\
+NDgwN1owQjETMBEGCgmSJomT8ixkARkWA2NvbTEXMBUGCgmSJomT8ixkARkWB2V4\n\
+YW1wbGUxEjAQBgNVBAMMCURvY2tlciBDQTBZMBMGByqGSM49AgEGCCqGSM49AwEH\n\
+A0IABJhgHWnDi4XD/Hbg0UdEDMopSBmALz3+sAl/WtOR5APET/jQmdEs7cakqo89\n\
+iRhXRx47xwmCGe/CwFw8fJg/VqyjMjAwMA8GA1UdEwEB/wQFMAMBAf8wHQYDVR0O\n\
+BBYEFBFQmLhVweHYPh4YvILmd3q/zhpqMAoGCCqGSM49BAMCA0gAMEUCIQD9m8Eh\n\
+dOmQvnbtW20p2sM4lhKNYgjpumZqf2pO2LyRUAIgFB2hOi5GZMVja9ptRBXK5QUi\n\
+Z611WYDU4soO6ZPKrik=\n\
+-----END CERTIFICATE-----\n\
+";
+const TWICE_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgKGtnqnDw6mEJ3Je3\n\
+T4gi09Hl6NzSC2gbBDXobZ/acS+hRANCAASYYB1pw4uFw/x24NFHRAzKKUgZgC89\n\
+/rAJf1rTkeQDxE/40JnRLO3GpKqPPYkYV0ceO8cJghnvwsBcPHyYP1as\n\
+-----END PRIVATE KEY-----\n\
+";
+
+/// What such an authority signs does not name it: the start, and each hour after it, made certificates that nobody could verify.
+#[test]
+fn an_authority_with_an_attribute_twice_is_refused_before_anything_is_signed() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("ca")).unwrap();
+    std::fs::write(folder.path().join("ca/key.pem"), TWICE_KEY).unwrap();
+    std::fs::write(folder.path().join("ca/cert.pem"), TWICE).unwrap();
+    let key = KeyPair::from_pem(TWICE_KEY).unwrap();
+    let error = issue(&wishes(folder.path()), &names("docker")).unwrap_err();
+    assert!(error.to_string().contains("would not name it as it names itself"), "{error}");
+    assert!(!folder.path().join("server").exists() && error.hint().contains("each attribute of its name once"));
+    // One with a name that can be repeated signs.
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "Example");
+    std::fs::write(folder.path().join("ca/cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    assert_eq!(make(&wishes(folder.path()), "docker"), [Part::Server, Part::Client]);
+}
+
 #[test]
 fn an_empty_folder_gets_the_files_names_and_modes_of_the_official_image() {
     let folder = tempfile::tempdir().unwrap();
