@@ -115,11 +115,12 @@ pub fn look(roots: &Roots, choice: Choice, path: &OsStr) -> Firewall {
     let older = choice == Choice::Legacy || legacy_rules || (choice == Choice::Any && !nft_works);
     let legacy = (!gvisor && older).then(|| {
         let first = legacy();
-        let six = ["ip6_tables", "ip6table_nat"];
         match (&first.v4, &first.v6) {
-            (Err(_), _) => after(&[&["ip_tables", "iptable_nat"], &six[..]].concat(), legacy),
+            (Err(_), _) => after(&["ip_tables", "iptable_nat", "ip6_tables", "ip6table_nat"], legacy),
             // Where there is no IPv6 at all, no module brings its tables.
-            (Ok(()), Err(_)) if roots.proc.join("sys/net/ipv6").exists() => after(&six, legacy),
+            (Ok(()), Err(_)) if roots.proc.join("sys/net/ipv6").exists() => {
+                after(&["ip6_tables", "ip6table_nat"], legacy)
+            }
             (Ok(()), _) => first,
         }
     });

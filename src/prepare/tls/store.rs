@@ -52,10 +52,13 @@ impl Store {
     /// a stopped process must not hold others up for ever.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         folder(path)?;
-        let end = Instant::now() + PATIENCE;
+        let begun = Instant::now();
         let authority = path.join("ca");
         let shared = [path, authority.as_path()].into_iter().filter(|folder| folder.is_dir());
-        Ok(Self { path: path.into(), _locks: shared.map(|folder| lock(folder, end)).collect::<Result<_, _>>()? })
+        Ok(Self {
+            path: path.into(),
+            _locks: shared.map(|folder| lock(folder, begun, PATIENCE)).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Replaces the file `name` with exactly this mode.
@@ -84,14 +87,14 @@ impl Store {
     }
 }
 
-fn lock(folder: &Path, end: Instant) -> Result<Flock<File>, StoreError> {
+fn lock(folder: &Path, begun: Instant, patience: Duration) -> Result<Flock<File>, StoreError> {
     let mut file = File::open(folder).map_err(fail("open", folder))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
-            Err((again, Errno::EWOULDBLOCK)) if Instant::now() < end => file = again,
+            Err((again, Errno::EWOULDBLOCK)) if begun.elapsed() < patience => file = again,
             Err((_, Errno::EWOULDBLOCK)) => {
-                let why = format!("another process holds it for {} s", PATIENCE.as_secs());
+                let why = format!("another process holds it for {} s", patience.as_secs());
                 return Err(fail("lock", folder)(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             Err((_, errno)) => return Err(fail("lock", folder)(errno.into())),
@@ -136,7 +139,7 @@ mod tests {
         std::fs::create_dir(one.path().join("ca")).unwrap();
         std::os::unix::fs::symlink(one.path().join("ca"), other.path().join("ca")).unwrap();
         let held = Store::open(one.path()).unwrap();
-        let waits = || lock(&other.path().join("ca"), Instant::now());
+        let waits = || lock(&other.path().join("ca"), Instant::now(), Duration::ZERO);
         assert!(waits().unwrap_err().to_string().contains("another process holds it"));
         drop(held);
         waits().unwrap();
