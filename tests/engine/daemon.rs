@@ -283,7 +283,7 @@ fn an_explicit_dockerd_is_supervised_as_it_is() -> Result<(), Failed> {
 
 /// Health asked a socket that was not there.
 fn an_explicit_dockerd_is_found_where_it_listens() -> Result<(), Failed> {
-    for words in [&["-H", "unix:///run/own.sock"][..], &["-H", ":2375"], &["-H", "tcp://0.0.0.0:2375"]] {
+    for words in [&["-H", "unix:///run/own.sock"][..], &["-H", ":2375"], &["-H", "tcp://127.0.0.1:2375"]] {
         let line = [&["dockerd"], words].concat();
         let dind = Container::start("explicit-hosts", &["--privileged", "--env=DOCKER_TLS_CERTDIR="], &line);
         dind.wait_healthy(Duration::from_secs(60));
@@ -316,13 +316,16 @@ fn a_containerd_that_runs_already_is_used() -> Result<(), Failed> {
 /// This machine lets nobody lower a score, so that the steps get a higher one here than the daemons.
 fn steps_of_builds_have_a_score_of_their_own() -> Result<(), Failed> {
     let options = [
+        "--privileged",
+        "--entrypoint=sh",
         "--env=DOCKER_TLS_CERTDIR=",
         "--oom-score-adj=300",
         "--env=DOCKER_BUILDKIT_RUNC_COMMAND=/run/buildkit-runc",
         "--env=_DINDCTL_STEPS_OOM_SCORE_ADJ=500",
     ];
-    let dind = Container::dind("build-score", &options);
-    dind.sh("ln -s /usr/local/bin/dindctl /run/buildkit-runc").ok();
+    let script = "ln -s /usr/local/bin/dindctl /run/buildkit-runc && exec dindctl entrypoint";
+    let dind = Container::start("build-score", &options, &["-c", script]);
+    dind.wait_healthy(Duration::from_secs(60));
     dind.load("debian:trixie-slim");
     let folder = tempfile::tempdir()?;
     std::fs::write(
