@@ -120,7 +120,8 @@ fn main() {
         .map(|case| trial(case, &missing));
     let with_editor = codeserver::CASES.iter().chain(compose::WITH_EDITOR).map(|case| trial(case, &editor));
     let buildx = missing.clone().or_else(clean::no_buildx);
-    let with_root = with_root.chain(clean::WITH_BUILDX.iter().map(|case| trial(case, &buildx)));
+    let with_root =
+        with_root.chain(clean::WITH_BUILDX.iter().chain(daemon::WITH_BUILDX).map(|case| trial(case, &buildx)));
     let wanted = missing.clone().or_else(backup::not_wanted);
     let with_root = with_root.chain(backup::BUSY.iter().map(|case| trial(case, &wanted)));
     let with_previous = upgrade::CASES.iter().map(|case| trial(case, &previous));

@@ -83,8 +83,8 @@ const PATTERNS: &[Pattern] = &[
     ),
     permanent(
         &["error initializing graphdriver", "driver not supported"],
-        "this engine has no storage driver of that name, or cannot use it here",
-        "leave the storage driver out, or name overlay2 or vfs by DINDCTL_STORAGE_DRIVER",
+        "the storage driver does not work on this file system, or is unknown to this engine",
+        "mount a volume (ext4 or xfs) at /var/lib/docker, as overlay on overlay is not possible, or leave the driver out, or name vfs by DINDCTL_STORAGE_DRIVER",
     ),
     permanent(
         &["error initializing graphdriver"],
@@ -155,6 +155,16 @@ mod tests {
     fn real_last_words_are_recognised() {
         let cases = [
             ("failed to start daemon: mkdir /var/lib/docker/tmp: no space left on device", "the disk is full", false),
+            (
+                "failed to start daemon: error initializing graphdriver: driver not supported",
+                "the storage driver does not work on this file system, or is unknown to this engine",
+                true,
+            ),
+            (
+                "failed to start daemon: error initializing graphdriver: /var/lib/docker contains several valid graphdrivers: overlay2, btrfs; cleanup or explicitly choose storage driver (-s <DRIVER>)",
+                "the data root has data of several storage drivers, between which dockerd does not choose",
+                true,
+            ),
             (
                 "failed to start daemon, ensure docker is not running or delete /var/run/docker.pid: process with PID 71 is still running",
                 "another dockerd runs already",

@@ -89,11 +89,17 @@ pub fn id(variable: &'static str, value: &str) -> Result<u32, WishError> {
 }
 
 /// A name as Debian's `usermod --login` takes it, which the official image of code-server asks; of what that takes, letters, digits and the
-/// signs of directories (`john.doe`, `John`, `j@corp`), as the name becomes that of files as well.
+/// signs of directories (`john.doe`, `John`, `j@corp`), as the name becomes that of files as well. Words that mean more than a user in
+/// sudoers(5) are none: `ALL` would be everybody.
 pub fn is_name(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let mut bytes = name.bytes();
+    // All words of its own, and its aliases, are in capitals, but for Defaults.
+    let capitals =
+        name.bytes().any(|byte| byte.is_ascii_uppercase()) && !name.bytes().any(|byte| byte.is_ascii_lowercase());
     (1..=32).contains(&name.len())
+        && !name.starts_with("Defaults")
+        && !capitals
         && bytes.next().is_some_and(letter)
         && bytes.all(|byte| letter(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'@'))
 }
@@ -187,6 +193,12 @@ mod tests {
     #[case("john.doe", true)]
     #[case("John", true)]
     #[case("j@corp", true)]
+    #[case("ALL", false)]
+    #[case("NOPASSWD", false)]
+    #[case("DEV_1", false)]
+    #[case("_1", true)]
+    #[case("Defaults", false)]
+    #[case("Defaults@host", false)]
     #[case("1a", false)]
     #[case(".a", false)]
     #[case("a:b", false)]

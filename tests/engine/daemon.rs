@@ -9,6 +9,10 @@ use super::load::Load;
 
 type Case = fn() -> Result<(), Failed>;
 
+/// Those that build.
+pub const WITH_BUILDX: &[(&str, Case)] =
+    &[("daemon::steps_of_builds_have_a_score_of_their_own", steps_of_builds_have_a_score_of_their_own)];
+
 /// The cases of this file.
 pub const CASES: &[(&str, Case)] = &[
     (
@@ -31,7 +35,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("daemon::an_explicit_dockerd_is_supervised_as_it_is", an_explicit_dockerd_is_supervised_as_it_is),
     ("daemon::an_explicit_dockerd_is_found_where_it_listens", an_explicit_dockerd_is_found_where_it_listens),
     ("daemon::a_containerd_that_runs_already_is_used", a_containerd_that_runs_already_is_used),
-    ("daemon::steps_of_builds_have_a_score_of_their_own", steps_of_builds_have_a_score_of_their_own),
     ("daemon::a_swarm_is_made_where_live_restore_is_off", a_swarm_is_made_where_live_restore_is_off),
     ("daemon::the_unix_socket_belongs_to_its_group", the_unix_socket_belongs_to_its_group),
     ("daemon::up_lives_as_long_as_its_command", up_lives_as_long_as_its_command),

@@ -153,8 +153,9 @@ fn with_root(launch: &mut Launch<'_>, daemon: Daemon, place: Place) -> Result<Pa
             ours(launch, &Ours { arguments, file, settings, data_root, containerd_root, tls, applied })?
         }
         Daemon::Explicit(line) => {
-            let told = |setting: &&Setting| !wants.told.sets(setting.key);
-            for Setting { key, value, place } in settings.iter().filter(told) {
+            let missing =
+                |setting: &&Setting| !wants.told.sets(setting.key) && !applied.daemon_options.contains_key(setting.key);
+            for Setting { key, value, place } in settings.iter().filter(missing) {
                 let message = format!(
                     "an explicit dockerd command gets nothing added, not even {key}={value}, which {place} asks for"
                 );

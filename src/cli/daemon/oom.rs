@@ -45,7 +45,8 @@ pub fn spare_no_build(environment: &mut Vec<(OsString, OsString)>, own: &Path, f
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    std::os::unix::fs::symlink(std::env::current_exe()?, &link)?;
+    // As long as this process lives: without it dockerd would not start again, whatever becomes of the file.
+    std::os::unix::fs::symlink(format!("/proc/{}/exe", std::process::id()), &link)?;
     let before = fs::read_to_string(own.join("oom_score_adj"))?;
     environment.retain(|(name, _)| name != COMMAND && name != STEPS);
     environment.push((COMMAND.into(), link.into()));
@@ -96,7 +97,7 @@ mod tests {
             let link = folder.path().join(RUNC);
             let want = [("A".into(), "b".into()), (COMMAND.into(), link.clone().into()), (STEPS.into(), "300".into())];
             assert_eq!(environment, want);
-            assert_eq!(fs::read_link(link).unwrap(), std::env::current_exe().unwrap());
+            assert_eq!(fs::canonicalize(link).unwrap(), std::env::current_exe().unwrap().canonicalize().unwrap());
         }
         let mut own = vec![(COMMAND.into(), "crun".into())];
         spare_no_build(&mut own, Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap();
